@@ -1,0 +1,1 @@
+"""Floor 4. The process on a host: journal, scheduler, session, runner."""

@@ -1,0 +1,1 @@
+"""Floor 0. Pure values and decisions: no I/O, no await, no clock, no logging. `now` is always an argument."""

@@ -1,0 +1,239 @@
+"""The vocabulary as values: kinds, statuses, fates, timings, specs, outcomes, and the ids both sides compute.
+
+Everything here is frozen and typed, travels on the wire and in rows as it is, and decides nothing. It refuses to know
+who sends it, who stores it and what time it is.
+"""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct
+
+from restic_manager.domain.instants import slot_text
+
+JOB_NAMESPACE = uuid.UUID("5c1a2f0e-63f5-5b0d-9a55-2f6a3f1d9c77")
+"""The uuid5 namespace of job ids. Never change it: both peers name the same run by it without talking."""
+
+# Limits on what may be written anywhere (lengths in characters). One place, so that the edges and the codec agree.
+Id = Annotated[str, Meta(min_length=1, max_length=64)]
+Name = Annotated[str, Meta(min_length=1, max_length=63)]
+ShortText = Annotated[str, Meta(max_length=256)]
+LongText = Annotated[str, Meta(max_length=8192)]
+PathText = Annotated[str, Meta(min_length=1, max_length=16_384)]
+Instant = Annotated[datetime, Meta(tz=True)]
+Count = Annotated[int, Meta(ge=0, le=2**53)]
+Seconds = Annotated[int, Meta(ge=0, le=10 * 366 * 86_400)]
+
+
+class Kind(StrEnum):
+    """What a job does."""
+
+    BACKUP = "backup"
+    INIT = "init"
+
+    @property
+    def heavy(self) -> bool:
+        """Whether a host runs at most one such job at a time."""
+        return self in {Kind.BACKUP, Kind.INIT}
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether nothing else of ours may touch the repository meanwhile."""
+        return self is Kind.INIT
+
+
+class Status(StrEnum):
+    """Where a job stands: queued, running, then exactly one outcome."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    WARNING = "warning"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    INTERRUPTED = "interrupted"
+
+    @property
+    def terminal(self) -> bool:
+        """Whether this is an outcome."""
+        return self not in {Status.QUEUED, Status.RUNNING}
+
+
+class Actor(StrEnum):
+    """Who wanted the job."""
+
+    SCHEDULE = "schedule"
+    RETRY = "retry"
+    OPERATOR = "operator"
+    SERVER = "server"
+
+
+class Fate(StrEnum):
+    """What became of a slot."""
+
+    RAN = "ran"
+    COALESCED = "coalesced"
+    MISSED = "missed"
+    SKIPPED = "skipped"
+    REJECTED = "rejected"
+
+
+class Overlap(StrEnum):
+    """What a slot does while a run of the same schedule is still unfinished on the host."""
+
+    QUEUE = "queue"
+    SKIP = "skip"
+
+
+class Offline(StrEnum):
+    """What a slot does while the server does not answer: run its standing order after the grace, or wait."""
+
+    RUN = "run"
+    WAIT = "wait"
+
+
+class Timing(Struct, frozen=True, kw_only=True):
+    """When a schedule is due on one host, fully resolved: no `H` in it, no zone called `host`.
+
+    cron: five fields, a nickname (`@daily`) or `@every <duration>`. timezone: an IANA name. splay: seconds added to when a
+    slot runs (already this host's own stable offset, never to be hashed again). anchor: what `@every` counts from.
+    """
+
+    cron: Annotated[str, Meta(min_length=1, max_length=256)]
+    timezone: Annotated[str, Meta(min_length=1, max_length=64)]
+    anchor: Instant
+    splay: Seconds = 0
+
+
+class BackupSpec(Struct, frozen=True, kw_only=True, tag="backup", tag_field="kind"):
+    """What one backup saves. Paths and patterns are path text (`domain.pathtext`), never argv."""
+
+    paths: Annotated[tuple[PathText, ...], Meta(min_length=1, max_length=1_000)]
+    excludes: Annotated[tuple[PathText, ...], Meta(max_length=1_000)] = ()
+    exclude_files: Annotated[tuple[PathText, ...], Meta(max_length=100)] = ()
+    exclude_if_present: Annotated[tuple[PathText, ...], Meta(max_length=100)] = ()
+    exclude_caches: bool = False
+    one_file_system: bool = False
+    tags: Annotated[tuple[Name, ...], Meta(max_length=100)] = ()
+
+
+class InitSpec(Struct, frozen=True, kw_only=True, tag="init", tag_field="kind"):
+    """Create the repository. Exclusive: two at once destroy it (four in parallel on 0.18 ended damaged)."""
+
+
+Spec = BackupSpec | InitSpec
+"""What a job does, typed per kind; the `kind` field is the tag. Further kinds join this union."""
+
+
+def kind_of(spec: Spec) -> Kind:
+    """Given a spec, return its kind."""
+    match spec:
+        case BackupSpec():
+            return Kind.BACKUP
+        case InitSpec():
+            return Kind.INIT
+
+
+class RepoAccess(Struct, frozen=True, kw_only=True):
+    """What restic needs to open one repository. Holds secrets: it has no readable repr and is never logged."""
+
+    repo_id: Id
+    url: Annotated[str, Meta(min_length=1, max_length=4_096)]
+    password: Annotated[str, Meta(min_length=1, max_length=4_096)]
+    env: Annotated[dict[ShortText, LongText], Meta(max_length=64)] = {}
+
+    def __repr__(self) -> str:
+        """Name the repository, never its secrets."""
+        return f"RepoAccess(repo_id={self.repo_id!r})"
+
+    __str__ = __repr__
+
+
+class Limits(Struct, frozen=True, kw_only=True):
+    """Bounds on one run, in seconds; None for none."""
+
+    time_limit: Seconds | None = None
+    stall_limit: Seconds | None = None
+
+
+class BackupStats(Struct, frozen=True, kw_only=True):
+    """restic's own summary of one backup. Bytes are bytes, duration is seconds."""
+
+    files_new: Count = 0
+    files_changed: Count = 0
+    files_unmodified: Count = 0
+    dirs_new: Count = 0
+    dirs_changed: Count = 0
+    dirs_unmodified: Count = 0
+    data_blobs: Count = 0
+    tree_blobs: Count = 0
+    data_added: Count = 0
+    data_added_packed: Count = 0
+    total_files_processed: Count = 0
+    total_bytes_processed: Count = 0
+    total_duration: Annotated[float, Meta(ge=0)] = 0.0
+
+
+class Failure(Struct, frozen=True, kw_only=True):
+    """Why a job did not simply succeed: a stable code, a sentence with the remedy, restic's own first error lines."""
+
+    code: ShortText
+    message: LongText
+    lines: Annotated[tuple[LongText, ...], Meta(max_length=20)] = ()
+
+
+class Outcome(Struct, frozen=True, kw_only=True):
+    """How a job ended. A failed backup is this value, not an exception.
+
+    status is terminal. `error` is set for every status but succeeded (for a warning it says what was incomplete).
+    exit_code is restic's own; None where restic never ran or was killed by a signal.
+    """
+
+    status: Status
+    exit_code: Annotated[int, Meta(ge=-255, le=255)] | None = None
+    error: Failure | None = None
+    snapshot_id: Id | None = None
+    stats: BackupStats | None = None
+
+
+class Progress(Struct, frozen=True, kw_only=True):
+    """The latest word of a running job. Only the newest value matters; nothing of it is stored."""
+
+    percent_done: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    files_done: Count = 0
+    files_total: Count = 0
+    bytes_done: Count = 0
+    bytes_total: Count = 0
+    seconds_elapsed: Count = 0
+    seconds_remaining: Count | None = None
+    errors: Count = 0
+    current: Annotated[tuple[LongText, ...], Meta(max_length=16)] = ()
+
+
+def slot_job_id(schedule_id: str, host_id: str, slot: datetime) -> str:
+    """Given a slot's identity, return the id of the job that runs it: the same on both sides, for ever."""
+    return str(uuid.uuid5(JOB_NAMESPACE, f"{schedule_id};{host_id};{slot_text(slot)}"))
+
+
+def attempt_job_id(first_id: str, attempt: int) -> str:
+    """Given the first job's id and n >= 1, return the id of its n-th further attempt."""
+    if attempt < 1:
+        raise ValueError("the first attempt has the slot's own id")
+    return str(uuid.uuid5(uuid.UUID(first_id), str(attempt)))
+
+
+def new_id() -> str:
+    """Return a fresh random id for a host, repository, schedule, operator's job or journal."""
+    return str(uuid.uuid4())
+
+
+def fingerprint(value: object) -> str:
+    """Given any value made of these types, return a stable hash of its content (to see whether it changed)."""
+    import hashlib
+
+    return hashlib.blake2b(msgspec.json.encode(value, order="deterministic"), digest_size=16).hexdigest()

@@ -1,0 +1,379 @@
+"""Every message between an agent and the server, one class each. `docs/protocol.md` is the same list in words.
+
+JSON text frames, one message a frame, `type` is the tag. Unknown fields are ignored. Times are RFC 3339 UTC, durations
+are seconds. Messages with `seq` are durable reports: they come from the agent's outbox, in order, and are repeated
+until acknowledged. This module knows shapes and bounds only; who may say what when is in `protocol.session`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from restic_manager.domain.model import (
+    Count,
+    Fate,
+    Id,
+    Instant,
+    Limits,
+    LongText,
+    Name,
+    Offline,
+    Outcome,
+    Overlap,
+    Progress,
+    RepoAccess,
+    Seconds,
+    ShortText,
+    Spec,
+    Status,
+    Timing,
+)
+
+PROTOCOL_VERSION = 1
+MAX_MESSAGE = 1 << 20
+"""Longest frame either peer accepts, in characters (trio-websocket counts characters for text)."""
+MAX_LOG_TEXT = 64 << 10
+"""Longest text of one `job.log`, in characters: far below MAX_MESSAGE even when every character is escaped."""
+MAX_ENTRIES_TEXT = 256 << 10
+"""A `schedule.set` larger than this is sent in parts of about this many characters."""
+
+CAP_STANDING_ORDERS = "standing-orders"
+"""Announced by an agent that keeps and runs standing orders; only such an agent is sent any."""
+
+Seq = Annotated[int, Meta(ge=1, le=2**53)]
+Revision = Annotated[int, Meta(ge=1, le=2**53)]
+Version = Annotated[int, Meta(ge=0, le=2**53)]
+
+
+class Message(Struct, frozen=True, kw_only=True, tag_field="type"):
+    """Base of all messages."""
+
+
+# -- joining and the start of a session -------------------------------------------------------------------------------
+
+
+class Join(Message, frozen=True, kw_only=True, tag="join"):
+    """Agent, on `/join`: the SHA-256 (hex) of the credential it has made and fsynced. The token is the bearer."""
+
+    protocol: Annotated[int, Meta(ge=1, le=1_000_000)]
+    agent_version: ShortText
+    credential_sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+
+
+class Joined(Message, frozen=True, kw_only=True, tag="joined"):
+    """Server: the join is committed; the same token with the same hash gets the same answer until it expires."""
+
+    host_id: Id
+    host_name: Name
+
+
+class OutboxHead(Struct, frozen=True, kw_only=True):
+    """Where the agent's outbox stands: highest sequence it has given out, highest the server acked, that report's hash."""
+
+    head: Version = 0
+    acked: Version = 0
+    acked_hash: ShortText | None = None
+
+
+class JobClaim(Struct, frozen=True, kw_only=True):
+    """One job the agent knows at hello: accepted (waiting for the runner), running, or finished and unacknowledged."""
+
+    job_id: Id
+    state: Literal["accepted", "running", "finished"]
+    schedule_id: Id | None = None
+    scheduled_at: Instant | None = None
+
+
+class Hello(Message, frozen=True, kw_only=True, tag="hello"):
+    """Agent, first message on `/agent`: who it is now and what it remembers."""
+
+    protocol: Annotated[int, Meta(ge=1, le=1_000_000)]
+    capabilities: Annotated[tuple[ShortText, ...], Meta(max_length=100)] = ()
+    agent_version: ShortText
+    restic_version: ShortText | None = None
+    restic_problem: LongText | None = None
+    os: ShortText
+    timezone: ShortText
+    tzdata: ShortText
+    boot_id: ShortText
+    instance_id: Id
+    journal_id: Id
+    outbox: OutboxHead
+    applied_epoch: Id | None = None
+    applied_version: Version = 0
+    jobs: Annotated[tuple[JobClaim, ...], Meta(max_length=2_000)] = ()
+    clock: Instant
+
+
+class Welcome(Message, frozen=True, kw_only=True, tag="welcome"):
+    """Server: the session stands. Reports up to `acked_through` of this journal are committed."""
+
+    host_id: Id
+    host_name: Name
+    epoch: Id
+    clock: Instant
+    heartbeat_interval: Annotated[float, Meta(gt=0, le=3_600)]
+    acked_through: Version
+    reconnect_spread: Annotated[float, Meta(ge=0, le=86_400)]
+
+
+class Refused(Message, frozen=True, kw_only=True, tag="refused"):
+    """Server, instead of joined or welcome: why not, and whether dialling again can help.
+
+    Codes: unknown, revoked, used, expired, invalid, too_old, too_new, rekey, duplicate, draining.
+    """
+
+    code: ShortText
+    message: LongText
+    retry: bool = False
+    retry_after: Seconds | None = None
+
+
+# -- both directions --------------------------------------------------------------------------------------------------
+
+
+class Heartbeat(Message, frozen=True, kw_only=True, tag="heartbeat"):
+    """Both: still here. Sent at the welcome's interval whatever else is going on."""
+
+    clock: Instant
+
+
+class Error(Message, frozen=True, kw_only=True, tag="error"):
+    """Both: a message was not understood or not accepted; the session stays. `ref` names the offending type or id."""
+
+    code: ShortText
+    message: LongText
+    ref: ShortText | None = None
+
+
+class Goodbye(Message, frozen=True, kw_only=True, tag="goodbye"):
+    """Both: this session ends on purpose."""
+
+    reason: ShortText
+
+
+# -- schedules --------------------------------------------------------------------------------------------------------
+
+
+class StandingOrder(Struct, frozen=True, kw_only=True):
+    """What a slot runs when the server does not answer: what `command.run` would have said."""
+
+    spec: Spec
+    repo: RepoAccess
+    restic_host: Name
+    limits: Limits = Limits()
+
+
+class Entry(Struct, frozen=True, kw_only=True):
+    """One schedule as one host has it.
+
+    effective_from: slots at or before it do not belong to this revision. decided_through: what the server's ledger already
+    holds for this host (the agent starts from the latest of the two and its own watermark). max_lateness in seconds.
+    """
+
+    schedule_id: Id
+    name: Name
+    revision: Revision
+    timing: Timing
+    enabled: bool
+    overlap: Overlap = Overlap.QUEUE
+    offline: Offline = Offline.RUN
+    max_lateness: Seconds | None = None
+    effective_from: Instant
+    decided_through: Instant | None = None
+    standing_order: StandingOrder | None = None
+
+
+class Ended(Struct, frozen=True, kw_only=True):
+    """A schedule that left the host's set (removed, or the host is no longer a target), and when."""
+
+    schedule_id: Id
+    ended_at: Instant
+
+
+class ScheduleSet(Message, frozen=True, kw_only=True, tag="schedule.set"):
+    """Server: the host's full list, replacing all before it. An empty list is valid.
+
+    A long list comes in `parts`; the agent applies it when all parts of one (epoch, version) have come. `entries` stay
+    raw here so that one unusable entry is refused alone (`protocol.codec.decode_entry`).
+    """
+
+    epoch: Id
+    version: Version
+    part: Annotated[int, Meta(ge=1, le=100_000)] = 1
+    parts: Annotated[int, Meta(ge=1, le=100_000)] = 1
+    entries: tuple[msgspec.Raw, ...] = ()
+    ended: tuple[Ended, ...] = ()
+
+
+class RefusedEntry(Struct, frozen=True, kw_only=True):
+    """One entry the agent cannot use, and why. The rest of the set applies."""
+
+    schedule_id: ShortText
+    code: ShortText
+    reason: LongText
+
+
+class ScheduleAck(Message, frozen=True, kw_only=True, tag="schedule.ack"):
+    """Agent: this version is applied and in its journal; these entries of it are not in use."""
+
+    epoch: Id
+    version: Version
+    refused: tuple[RefusedEntry, ...] = ()
+
+
+class ScheduleFire(Message, frozen=True, kw_only=True, tag="schedule.fire"):
+    """Agent: this slot is due. Repeated after every welcome until answered.
+
+    stands_for: how many slots this run stands for, itself included.
+    """
+
+    schedule_id: Id
+    revision: Revision
+    scheduled_at: Instant
+    trigger: Literal["tick", "catch-up"]
+    stands_for: Annotated[int, Meta(ge=1, le=2**53)] = 1
+
+
+class ScheduleFired(Message, frozen=True, kw_only=True, tag="schedule.fired"):
+    """Server: the answer to a fire. dispatched and duplicate carry the job; rejected carries code and message."""
+
+    schedule_id: Id
+    scheduled_at: Instant
+    answer: Literal["dispatched", "duplicate", "rejected"]
+    job_id: Id | None = None
+    status: Status | None = None
+    code: ShortText | None = None
+    message: LongText | None = None
+
+
+class Evidence(Struct, frozen=True, kw_only=True):
+    """What the agent knows about why: an interval (`not_running`, `suspended`, `clock_back`) with its bounds."""
+
+    what: ShortText
+    since: Instant | None = None
+    until: Instant | None = None
+
+
+class SlotDecided(Message, frozen=True, kw_only=True, tag="slot.decided"):
+    """Agent, durable: slots that make no job. `from` and `to` are the first and last slot, `count` how many."""
+
+    seq: Seq
+    schedule_id: Id
+    revision: Revision
+    first: Instant = msgspec.field(name="from")
+    last: Instant = msgspec.field(name="to")
+    count: Annotated[int, Meta(ge=1, le=2**53)]
+    fate: Fate
+    reason: ShortText
+    into: Instant | None = None
+    evidence: Evidence | None = None
+
+
+# -- commands ---------------------------------------------------------------------------------------------------------
+
+
+class CommandRun(Message, frozen=True, kw_only=True, tag="command.run"):
+    """Server: run this job. A known id is answered with its state, never run twice.
+
+    recover: the job already ran and ended without a verdict; look its snapshot up, never start a backup.
+    """
+
+    job_id: Id
+    spec: Spec
+    repo: RepoAccess
+    restic_host: Name
+    limits: Limits = Limits()
+    schedule_id: Id | None = None
+    scheduled_at: Instant | None = None
+    ordered_at: Instant
+    recover: bool = False
+
+
+class CommandCancel(Message, frozen=True, kw_only=True, tag="command.cancel"):
+    """Server: stop this job; or, with a terminal `status`, tell that it ended on the server without running here."""
+
+    job_id: Id
+    reason: ShortText = ""
+    status: Status | None = None
+
+
+# -- reports ----------------------------------------------------------------------------------------------------------
+
+
+class JobStarted(Message, frozen=True, kw_only=True, tag="job.started"):
+    """Agent, durable: restic is about to be spawned for this job."""
+
+    seq: Seq
+    job_id: Id
+    started_at: Instant
+    schedule_id: Id | None = None
+    scheduled_at: Instant | None = None
+
+
+class JobLog(Message, frozen=True, kw_only=True, tag="job.log"):
+    """Agent, durable: consecutive lines of one stream, joined by newlines. `first_line` counts from 1 over the whole job.
+
+    dropped: how many lines before these were left out to stay within the cap.
+    """
+
+    seq: Seq
+    job_id: Id
+    at: Instant
+    stream: Literal["stdout", "stderr", "agent"]
+    first_line: Seq
+    text: str
+    dropped: Count = 0
+
+
+class JobFinished(Message, frozen=True, kw_only=True, tag="job.finished"):
+    """Agent, durable: the verdict. started_at is null when restic was never spawned."""
+
+    seq: Seq
+    job_id: Id
+    outcome: Outcome
+    started_at: Instant | None = None
+    finished_at: Instant
+    schedule_id: Id | None = None
+    scheduled_at: Instant | None = None
+
+
+class JobProgress(Message, frozen=True, kw_only=True, tag="job.progress"):
+    """Agent, not durable: the latest value, at most once a second."""
+
+    job_id: Id
+    progress: Progress
+
+
+class Ack(Message, frozen=True, kw_only=True, tag="ack"):
+    """Server: every report of this journal up to this sequence is committed."""
+
+    through: Version
+
+
+DurableReport = SlotDecided | JobStarted | JobLog | JobFinished
+
+FromAgent = (
+    Hello
+    | Heartbeat
+    | Error
+    | Goodbye
+    | ScheduleAck
+    | ScheduleFire
+    | SlotDecided
+    | JobStarted
+    | JobLog
+    | JobFinished
+    | JobProgress
+)
+"""What an agent may say on `/agent` (on `/join` it says `join` only)."""
+
+FromServer = (
+    Welcome | Refused | Heartbeat | Error | Goodbye | ScheduleSet | ScheduleFired | CommandRun | CommandCancel | Ack
+)
+"""What the server may say on `/agent` (on `/join` it answers `joined` or `refused`)."""
+
+DURABLE_TYPES = frozenset({"slot.decided", "job.started", "job.log", "job.finished"})

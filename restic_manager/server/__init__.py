@@ -1,0 +1,1 @@
+"""Floor 4. The control plane: the fleet's door, the operators' door, the store, the dispatcher, the janitor."""
