@@ -65,6 +65,6 @@ class RefusedError(ManagerError):
 
 
 class StorageError(ManagerError):
-    """A data directory or database cannot be used as it is (full, read-only, locked, damaged, newer than the program)."""
+    """A data directory or database cannot be used as it is: full, read-only, locked, damaged, newer than we are."""
 
     default_code = "storage"

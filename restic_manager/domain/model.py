@@ -100,8 +100,9 @@ class Offline(StrEnum):
 class Timing(Struct, frozen=True, kw_only=True):
     """When a schedule is due on one host, fully resolved: no `H` in it, no zone called `host`.
 
-    cron: five fields, a nickname (`@daily`) or `@every <duration>`. timezone: an IANA name. splay: seconds added to when a
-    slot runs (already this host's own stable offset, never to be hashed again). anchor: what `@every` counts from.
+    cron: five fields, a nickname (`@daily`) or `@every <duration>`. timezone: an IANA name. splay: seconds added to
+    when a slot runs (already this host's own stable offset, never to be hashed again). anchor: what `@every` counts
+    from.
     """
 
     cron: Annotated[str, Meta(min_length=1, max_length=256)]

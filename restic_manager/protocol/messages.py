@@ -71,7 +71,7 @@ class Joined(Message, frozen=True, kw_only=True, tag="joined"):
 
 
 class OutboxHead(Struct, frozen=True, kw_only=True):
-    """Where the agent's outbox stands: highest sequence it has given out, highest the server acked, that report's hash."""
+    """Where the outbox stands: the highest sequence given out, the highest the server acked, that report's hash."""
 
     head: Version = 0
     acked: Version = 0
@@ -170,8 +170,9 @@ class StandingOrder(Struct, frozen=True, kw_only=True):
 class Entry(Struct, frozen=True, kw_only=True):
     """One schedule as one host has it.
 
-    effective_from: slots at or before it do not belong to this revision. decided_through: what the server's ledger already
-    holds for this host (the agent starts from the latest of the two and its own watermark). max_lateness in seconds.
+    effective_from: slots at or before it do not belong to this revision. decided_through: what the server's ledger
+    already holds for this host (the agent starts from the latest of the two and its own watermark). max_lateness in
+    seconds.
     """
 
     schedule_id: Id
@@ -315,9 +316,10 @@ class JobStarted(Message, frozen=True, kw_only=True, tag="job.started"):
 
 
 class JobLog(Message, frozen=True, kw_only=True, tag="job.log"):
-    """Agent, durable: consecutive lines of one stream, joined by newlines. `first_line` counts from 1 over the whole job.
+    """Agent, durable: consecutive lines of one stream, joined by newlines.
 
-    dropped: how many lines before these were left out to stay within the cap.
+    first_line counts from 1 over the whole job. dropped: how many lines before these were left out to stay within the
+    cap.
     """
 
     seq: Seq

@@ -1,0 +1,313 @@
+"""Every table of the server's database, in one place. Owns names and types of columns; knows no questions and no rules.
+
+Conventions: ids are text (uuid4, jobs uuid5); instants are integers, microseconds since 1970 UTC (`Moment`), so that
+they sort and compare in every engine; open enums are text without CHECK; JSON columns hold msgspec-encoded values of
+`domain.model` or `protocol`; secrets are only ever in `secrets`, sealed. Removal is soft where history refers to it.
+Migrations are additive (no table rebuilds: rebuilding a parent cascades into its children).
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class Moment(TypeDecorator[datetime]):
+    """An aware instant, stored as microseconds since 1970 UTC."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: object) -> int | None:  # noqa: ARG002 - SQLAlchemy's signature
+        """Given an aware instant, return its stored integer."""
+        return None if value is None else (value - _EPOCH) // _MICROSECOND
+
+    def process_result_value(self, value: int | None, dialect: object) -> datetime | None:  # noqa: ARG002 - SQLAlchemy's signature
+        """Given a stored integer, return the instant in UTC."""
+        return None if value is None else _EPOCH + timedelta(microseconds=value)
+
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# One row: what this database is. epoch is new when it was restored from a copy; key_check proves the sealing key fits.
+server = Table(
+    "server",
+    metadata,
+    Column("id", Integer, primary_key=True),  # always 1
+    Column("epoch", String(64), nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("key_check", LargeBinary),
+)
+
+hosts = Table(
+    "hosts",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("name", String(63), nullable=False),
+    Column("restic_host", String(128), nullable=False, unique=True),  # fixed at the first invite, unique for ever
+    Column("created_at", Moment, nullable=False),
+    Column("joined_at", Moment),
+    Column("removed_at", Moment),
+    Column("credential_sha256", String(64), unique=True),  # of the live credential; null until joined
+    Column("last_seen_at", Moment),
+    Column("agent_version", Text),
+    Column("restic_version", Text),
+    Column("restic_problem", Text),
+    Column("os", Text),
+    Column("timezone", Text),
+    Column("tzdata", Text),
+    Column("boot_id", Text),
+    Column("instance_id", Text),
+    Column("journal_id", Text),
+    Column("capabilities", Text, nullable=False, server_default="[]"),  # JSON list
+    Column("clock_offset", Float),  # seconds the host's clock is ahead of the server's, at its last hello
+    Column(
+        "schedule_version", BigInteger, nullable=False, server_default="1"
+    ),  # of its set: changes with anything in it
+    Column("applied_schedule_version", BigInteger, nullable=False, server_default="0"),
+    Column("applied_epoch", String(64)),
+    Column(
+        "refused_entries", Text, nullable=False, server_default="[]"
+    ),  # JSON list of RefusedEntry, from the last ack
+)
+# A name is unique among hosts that are not removed: checked in the writer's transaction (one writer), because a partial
+# unique index is not portable to every engine SQLAlchemy knows.
+Index("ix_hosts_name", hosts.c.name)
+
+host_labels = Table(
+    "host_labels",
+    metadata,
+    Column("host_id", String(64), ForeignKey("hosts.id"), nullable=False),
+    Column("key", String(63), nullable=False),
+    Column("value", String(256), nullable=False),
+    PrimaryKeyConstraint("host_id", "key"),
+)
+
+# A token that lets one host join (or rejoin). joined_sha256: the credential hash it was used with; the same token with
+# the same hash gets the same answer until it expires.
+invites = Table(
+    "invites",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("token_sha256", String(64), nullable=False, unique=True),
+    Column("host_id", String(64), ForeignKey("hosts.id"), nullable=False, index=True),
+    Column("created_at", Moment, nullable=False),
+    Column("expires_at", Moment, nullable=False),
+    Column("used_at", Moment),
+    Column("revoked_at", Moment),
+    Column("joined_sha256", String(64)),
+)
+
+# One row a journal (fresh agent data directory): how far its reports are committed, and the hash of the last of them.
+journals = Table(
+    "journals",
+    metadata,
+    Column("host_id", String(64), ForeignKey("hosts.id"), nullable=False),
+    Column("journal_id", String(64), nullable=False),
+    Column("acked_through", BigInteger, nullable=False, server_default="0"),
+    Column("acked_hash", String(64)),
+    Column("first_seen_at", Moment, nullable=False),
+    PrimaryKeyConstraint("host_id", "journal_id"),
+)
+
+# Durable reports that could not be understood or verified: acked (so that they are not repeated for ever), kept, shown.
+quarantine = Table(
+    "quarantine",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("host_id", String(64), ForeignKey("hosts.id"), nullable=False, index=True),
+    Column("journal_id", String(64), nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("at", Moment, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("frame", Text, nullable=False),  # cut to 64 Ki characters
+)
+
+repos = Table(
+    "repos",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("name", String(63), nullable=False),
+    Column("url", Text, nullable=False),  # never with a password in it
+    Column("env_names", Text, nullable=False, server_default="[]"),  # JSON list; the values are in `secrets`
+    Column("created_at", Moment, nullable=False),
+    Column("removed_at", Moment),
+)
+Index("ix_repos_name", repos.c.name)
+
+# Sealed values: AEAD bound to (owner_id, purpose). Nothing else in the database holds a secret.
+secrets = Table(
+    "secrets",
+    metadata,
+    Column("owner_id", String(64), nullable=False),
+    Column("purpose", String(64), nullable=False),  # e.g. repo-password, repo-env
+    Column("sealed", LargeBinary, nullable=False),
+    Column("changed_at", Moment, nullable=False),
+    PrimaryKeyConstraint("owner_id", "purpose"),
+)
+
+schedules = Table(
+    "schedules",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("name", String(63), nullable=False),
+    Column("kind", String(32), nullable=False),
+    Column("spec", Text, nullable=False),  # JSON, domain.model.Spec
+    Column("repo_id", String(64), ForeignKey("repos.id"), nullable=False, index=True),
+    Column("target_rule", Text, nullable=False),  # JSON, domain.selectors.TargetRule: hosts (ids), labels, or all
+    Column("overlap", String(16), nullable=False),
+    Column("offline", String(16), nullable=False),
+    Column("max_lateness", BigInteger),
+    Column("created_at", Moment, nullable=False),  # truncated to seconds it is the anchor of @every
+    Column("removed_at", Moment),
+    Column("revision", BigInteger, nullable=False),  # the highest ever given out for this schedule
+    # The timing as the operator wrote it (may hold `H`, the zone `host`); per host and resolved it is in `assignments`.
+    Column("cron", String(256), nullable=False),
+    Column("timezone", String(64), nullable=False),
+    Column("splay", BigInteger, nullable=False),
+    Column("enabled", Boolean, nullable=False),
+)
+Index("ix_schedules_name", schedules.c.name)
+
+# The history of who runs what when: one row a (schedule, host, revision) interval, resolved for that host. Membership
+# is the union of a host's intervals; a target or label edit touches only hosts that come or go; a timing edit ends every
+# row and begins new ones; a host whose own zone changed gets a new revision alone. A slot belongs to the interval
+# (valid_from, valid_to] that holds it. Never deleted while the schedule's history is kept.
+assignments = Table(
+    "assignments",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("schedule_id", String(64), ForeignKey("schedules.id"), nullable=False),
+    Column("host_id", String(64), ForeignKey("hosts.id"), nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("cron", String(256), nullable=False),  # `H` resolved
+    Column("timezone", String(64), nullable=False),  # concrete
+    Column("splay", BigInteger, nullable=False),  # this host's own stable offset, seconds
+    Column("anchor", Moment, nullable=False),
+    Column("enabled", Boolean, nullable=False),
+    Column("valid_from", Moment, nullable=False),  # effective_from
+    Column("valid_to", Moment),  # null while in force
+)
+Index("ix_assignments_schedule_host", assignments.c.schedule_id, assignments.c.host_id, assignments.c.valid_to)
+Index("ix_assignments_host", assignments.c.host_id, assignments.c.valid_to)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("serial", BigInteger, nullable=False, unique=True),  # creation order: the order of dispatch and of lists
+    Column("kind", String(32), nullable=False),
+    Column("spec", Text, nullable=False),  # JSON, as it was when the job was made
+    Column("host_id", String(64), ForeignKey("hosts.id"), nullable=False),
+    Column("schedule_id", String(64), ForeignKey("schedules.id")),
+    Column("repo_id", String(64), ForeignKey("repos.id"), nullable=False),
+    Column("slot", Moment),
+    Column("revision", BigInteger),
+    Column("trigger", String(16)),  # tick, catch-up; null without a slot
+    Column("stands_for", BigInteger, nullable=False, server_default="1"),
+    Column("actor_kind", String(16), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("sent_at", Moment),  # first handed to the host's session; null = the host cannot know of it
+    Column("started_at", Moment),
+    Column("finished_at", Moment),
+    Column("exit_code", Integer),
+    Column("snapshot_id", String(64)),
+    Column("error", Text),  # JSON, domain.model.Failure
+    Column("stats", Text),  # JSON, domain.model.BackupStats
+    Column("verdict_by", String(16)),  # agent or server: the agent's verdict wins over the server's
+    Column("attempt", Integer, nullable=False, server_default="1"),
+    Column("attempt_of", String(64), ForeignKey("jobs.id")),  # the first job of the chain
+    Column("waits_for_job", String(64), ForeignKey("jobs.id")),  # an init that has to end first
+    Column("cancel_requested_at", Moment),
+    Column("cancel_reason", Text),
+    Column("tell_host", Boolean, nullable=False, server_default="0"),  # ended here; the host still has to be told
+    Column("log_lines", BigInteger, nullable=False, server_default="0"),
+    Column("log_bytes", BigInteger, nullable=False, server_default="0"),
+    Column("log_lines_dropped", BigInteger, nullable=False, server_default="0"),
+)
+Index("ix_jobs_host_status", jobs.c.host_id, jobs.c.status)
+Index("ix_jobs_status_serial", jobs.c.status, jobs.c.serial)
+Index("ix_jobs_repo_status", jobs.c.repo_id, jobs.c.status)
+Index("ix_jobs_schedule_serial", jobs.c.schedule_id, jobs.c.serial)
+Index("ix_jobs_schedule_host_slot", jobs.c.schedule_id, jobs.c.host_id, jobs.c.slot)
+Index("ix_jobs_attempt_of", jobs.c.attempt_of)
+Index("ix_jobs_waits_for_job", jobs.c.waits_for_job)
+Index("ix_jobs_finished_at", jobs.c.finished_at)
+
+# A job's log in chunks as they came: consecutive lines of one stream joined by newlines. Head and tail are kept within
+# the cap; what was dropped between is counted on the job and on the chunk after the gap.
+log_chunks = Table(
+    "log_chunks",
+    metadata,
+    Column("job_id", String(64), ForeignKey("jobs.id"), nullable=False),
+    Column("first_line", BigInteger, nullable=False),
+    Column("lines", BigInteger, nullable=False),
+    Column("at", Moment, nullable=False),
+    Column("stream", String(8), nullable=False),
+    Column("text", Text, nullable=False),
+    Column("dropped_before", BigInteger, nullable=False, server_default="0"),
+    PrimaryKeyConstraint("job_id", "first_line"),
+)
+
+# The ledger: one row a fate that covers one slot or a run of slots of one (schedule, host). `ran` rows are
+# written in the same transaction as the job row.
+fates = Table(
+    "fates",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("schedule_id", String(64), ForeignKey("schedules.id"), nullable=False),
+    Column("host_id", String(64), ForeignKey("hosts.id"), nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("first_slot", Moment, nullable=False),
+    Column("last_slot", Moment, nullable=False),
+    Column("count", BigInteger, nullable=False),
+    Column("fate", String(16), nullable=False),
+    Column("reason", Text),
+    Column("job_id", String(64), ForeignKey("jobs.id")),
+    Column("into_slot", Moment),
+    Column("evidence", Text),  # JSON, protocol.messages.Evidence
+    Column("recorded_at", Moment, nullable=False),
+    UniqueConstraint("schedule_id", "host_id", "first_slot", "fate", "revision"),
+)
+Index("ix_fates_schedule_host_last", fates.c.schedule_id, fates.c.host_id, fates.c.last_slot)
+
+# What somebody should be able to ask about later: joins, refusals, rekeys, new epochs, removals, quarantined reports.
+events = Table(
+    "events",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("at", Moment, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("what", String(64), nullable=False),
+    Column("host_id", String(64)),
+    Column("detail", Text, nullable=False),
+)
+Index("ix_events_at", events.c.at)
