@@ -1,0 +1,224 @@
+"""What we refuse to hand to restic, whoever asked. Owns the rules; every one names the value and the remedy.
+
+Pure. The server checks with these when something is written down; the agent checks again before it runs, because a
+stolen server must not get a program of its choice started here: no variable and no URL may execute or redirect.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from restic_manager.domain.errors import InputError
+from restic_manager.domain.model import BackupSpec, InitSpec, RepoAccess, Spec
+from restic_manager.domain.pathtext import text_to_path
+from restic_manager.restic.command import JOB_TAG, SCHEDULE_TAG
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+_SFTP = re.compile(
+    r"(?://)?(?P<login>(?:[^/]*@)?(?:\[[0-9A-Fa-f:.%]+\]|[^:/@\[\]]+))(?::[0-9]{1,5})?(?P<path>[:/].*)", re.DOTALL
+)
+_WEB = re.compile(r"(?:https?://(?P<host>[^/?#]+)|http\+unix://(?P<socket>/[^?#]+))(?:[/?#].*)?", re.DOTALL)
+_RCLONE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+@ -]*:(?P<path>.*)", re.DOTALL)
+
+ALLOWED_ENV = frozenset(
+    {
+        # restic itself
+        "RESTIC_REST_USERNAME", "RESTIC_REST_PASSWORD", "RESTIC_COMPRESSION", "RESTIC_PACK_SIZE",
+        "RESTIC_READ_CONCURRENCY", "RESTIC_KEY_HINT", "RESTIC_CACERT", "RESTIC_TLS_CLIENT_CERT", "RESTIC_FEATURES",
+        "RESTIC_HTTP_USER_AGENT", "GOMAXPROCS", "GOGC", "GOMEMLIMIT", "TMPDIR",
+        # S3 and those who speak it
+        "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_DEFAULT_REGION", "AWS_REGION",
+        "AWS_PROFILE", "RESTIC_AWS_ASSUME_ROLE_ARN",
+        "RESTIC_AWS_ASSUME_ROLE_SESSION_NAME", "RESTIC_AWS_ASSUME_ROLE_EXTERNAL_ID", "RESTIC_AWS_ASSUME_ROLE_REGION",
+        "RESTIC_AWS_ASSUME_ROLE_STS_ENDPOINT", "RESTIC_AWS_ASSUME_ROLE_POLICY",
+        # Backblaze, Azure, Google
+        "B2_ACCOUNT_ID", "B2_ACCOUNT_KEY", "AZURE_ACCOUNT_NAME", "AZURE_ACCOUNT_KEY", "AZURE_ACCOUNT_SAS",
+        "AZURE_ENDPOINT_SUFFIX", "GOOGLE_PROJECT_ID", "GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_ACCESS_TOKEN",
+        # OpenStack Swift
+        "ST_AUTH", "ST_USER", "ST_KEY", "OS_AUTH_URL", "OS_REGION_NAME", "OS_USERNAME", "OS_USER_ID", "OS_PASSWORD",
+        "OS_TENANT_ID", "OS_TENANT_NAME", "OS_USER_DOMAIN_NAME", "OS_USER_DOMAIN_ID", "OS_PROJECT_NAME",
+        "OS_PROJECT_DOMAIN_NAME", "OS_PROJECT_DOMAIN_ID", "OS_TRUST_ID", "OS_APPLICATION_CREDENTIAL_ID",
+        "OS_APPLICATION_CREDENTIAL_NAME", "OS_APPLICATION_CREDENTIAL_SECRET", "OS_STORAGE_URL", "OS_AUTH_TOKEN",
+        "SWIFT_DEFAULT_CONTAINER_POLICY",
+        # rclone: its remotes are set up on the host. Nearly all its other variables can name a program to run, and so can
+        # the files that RCLONE_CONFIG or AWS_SHARED_CREDENTIALS_FILE would point to: those come from the host alone.
+        "RCLONE_CONFIG_PASS",
+        # the way there
+        "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy", "SSL_CERT_FILE",
+        "SSL_CERT_DIR", "SSH_AUTH_SOCK",
+    }
+)  # fmt: skip
+"""The variables a repository may bring. A list of what is let in, because the list of what can hurt has no end
+(`RESTIC_PASSWORD_COMMAND`, `LD_PRELOAD`, `RCLONE_SFTP_SSH`, `AZURE_FORCE_CLI_CREDENTIAL`, `PATH`, …)."""
+
+_OURS = {
+    "RESTIC_PASSWORD": "the password is a field of its own",
+    "RESTIC_REPOSITORY": "the URL is a field of its own",
+    "RESTIC_CACHE_DIR": "the agent chooses the cache folder",
+    "RESTIC_PROGRESS_FPS": "the agent sets it",
+    "RESTIC_HOST": "the host's restic name is fixed when it joins",
+}
+
+
+def check_task(spec: Spec, repo: RepoAccess, restic_host: str) -> None:
+    """Given what a job is to run, raise InputError if any of it cannot be handed to restic."""
+    check_spec(spec)
+    check_repo(repo)
+    if not restic_host or _CONTROL.search(restic_host):
+        raise InputError(f"the restic host name {restic_host!r} is empty or has control characters in it")
+
+
+def check_spec(spec: Spec) -> None:
+    """Given a spec, raise InputError naming the value that restic would refuse, split or misread."""
+    match spec:
+        case InitSpec():
+            return
+        case BackupSpec():
+            if not spec.paths:
+                raise InputError("a backup needs at least one path")
+            for path in spec.paths:
+                _check_path(path, "path")
+            for pattern in spec.excludes:
+                _check_bytes(pattern, "exclude pattern")
+            for path in spec.exclude_files:
+                _check_path(path, "exclude file")
+            for name in spec.exclude_if_present:
+                _check_bytes(name, "exclude-if-present name")
+                if not name.partition(":")[0]:
+                    raise InputError(f"{name!r} names no file: write exclude-if-present as NAME or NAME:HEADER")
+            for tag in spec.tags:
+                check_tag(tag)
+
+
+def check_tag(tag: str) -> None:
+    """Given a user's tag, raise InputError if restic would split it, nobody could see it, or it is one of ours."""
+    if not tag:
+        raise InputError("a tag cannot be empty")
+    if "," in tag:
+        raise InputError(f"the tag {tag!r} has a comma in it, which restic reads as two tags: write two tags")
+    if _CONTROL.search(tag):
+        raise InputError(f"the tag {tag!r} has control characters in it")
+    if tag != tag.strip():
+        raise InputError(f"the tag {tag!r} begins or ends with a space, which nobody would find again")
+    if tag.startswith((SCHEDULE_TAG, JOB_TAG)):
+        raise InputError(
+            f"the tag {tag!r} begins like our own ({SCHEDULE_TAG}<schedule>, {JOB_TAG}<job>), by which retention and "
+            "recovery find snapshots: choose another"
+        )
+
+
+def check_repo(repo: RepoAccess) -> None:
+    """Given a repository's access, raise InputError if its URL, password or environment cannot be used."""
+    check_repo_url(repo.url)
+    check_password(repo.password)
+    check_repo_env(repo.env)
+
+
+def check_password(password: str) -> None:
+    """Given a repository password, raise InputError if no environment variable can hold it. Never shows it."""
+    if not password:
+        raise InputError("the repository password is empty")
+    if "\0" in password or _not_utf8(password):
+        raise InputError("the repository password holds a character that no environment variable can hold")
+
+
+def check_repo_env(env: Mapping[str, str]) -> None:
+    """Given a repository's variables, raise InputError on any that is not known to be harmless, or cannot be set."""
+    for name, value in env.items():
+        if name in _OURS:
+            raise InputError(f"the repository variable {name} cannot be set: {_OURS[name]}")
+        if name not in ALLOWED_ENV:
+            shown = name if _ENV_NAME.fullmatch(name) else repr(name)
+            raise InputError(
+                f"the repository variable {shown} is not one that a repository may bring: it could run a program or "
+                f"lead restic elsewhere. Allowed are {', '.join(sorted(ALLOWED_ENV))}"
+            )
+        if "\0" in value or _not_utf8(value):
+            raise InputError(f"the value of the repository variable {name} holds a character no variable can hold")
+
+
+def check_repo_url(url: str) -> None:
+    """Given a repository URL, raise InputError unless restic reads it as one place and nothing in it can execute.
+
+    sftp: starts ssh and rclone: starts rclone on the agent's host: that is what they are. So a host or user that ssh
+    would read as an option is refused, and an rclone remote must be a plain name from the host's own rclone
+    configuration (its on-the-fly remotes can name a program).
+    """
+    shown = hide_password(url)
+    if not url or _CONTROL.search(url) or _not_utf8(url):
+        raise InputError(f"the repository URL {shown!r} is empty or has control characters in it")
+    if url.startswith("/"):
+        return
+    scheme, colon, rest = url.partition(":")
+    problem: str | None
+    match scheme if colon else "":
+        case "local":
+            problem = None if rest.startswith("/") else "the path must be absolute: local:/srv/backups"
+        case "rest":
+            problem = _web_problem(rest, "rest:https://host:8000/path/")
+        case "s3":
+            problem = None if rest.strip("/") else "write s3:https://host/bucket/path or s3:s3.amazonaws.com/bucket"
+        case "sftp":
+            problem = _sftp_problem(rest)
+        case "rclone":
+            problem = _rclone_problem(rest)
+        case "b2" | "azure" | "gs" | "swift":
+            bucket, _, _ = rest.partition(":")
+            problem = None if bucket.strip("/") else f"write {scheme}:CONTAINER:/path"
+        case _:
+            problem = (
+                "it is neither an absolute path nor one of restic's schemes "
+                "(local:, rest:, sftp:, s3:, b2:, azure:, gs:, swift:, rclone:)"
+            )
+    if problem is not None:
+        raise InputError(f"the repository URL {shown!r} cannot be used: {problem}")
+
+
+def hide_password(url: str) -> str:
+    """Given a URL, return it with the password of its user part as `***`."""
+    return re.sub(r"(//[^/@:]*:).*@", r"\1***@", url, flags=re.DOTALL)
+
+
+def _web_problem(rest: str, example: str) -> str | None:
+    match = _WEB.fullmatch(rest)
+    try:
+        if match is None or (match["host"] or match["socket"]).endswith("@") or urlsplit(rest).port == 0:
+            return f"write it like {example}"
+    except ValueError as error:
+        return f"{error}: write it like {example}"
+    return None
+
+
+def _sftp_problem(rest: str) -> str | None:
+    match = _SFTP.fullmatch(rest)
+    if match is None or not match["path"].strip(":/"):
+        return "write sftp:user@host:/path or sftp://user@host:22//path"
+    if any(part.startswith("-") for part in match["login"].split("@")):
+        return "a user or host that begins with a dash would be read by ssh as an option"
+    return None
+
+
+def _rclone_problem(rest: str) -> str | None:
+    if _RCLONE.fullmatch(rest) is None:
+        return "write rclone:REMOTE:path, with a remote set up in the host's own rclone configuration"
+    return None
+
+
+def _check_path(text: str, what: str) -> None:
+    _check_bytes(text, what)
+    if not text.startswith("/"):
+        raise InputError(f"the {what} {text!r} is not absolute: begin it with /")
+
+
+def _check_bytes(text: str, what: str) -> None:
+    if not text:
+        raise InputError(f"an empty {what}: leave it out")
+    if b"\0" in text_to_path(text):
+        raise InputError(f"the {what} {text!r} has a NUL in it, which no argument can hold")
+
+
+def _not_utf8(text: str) -> bool:
+    return any("\ud800" <= character <= "\udfff" for character in text)
