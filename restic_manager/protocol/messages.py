@@ -109,7 +109,11 @@ class Hello(Message, frozen=True, kw_only=True, tag="hello"):
 
 
 class Welcome(Message, frozen=True, kw_only=True, tag="welcome"):
-    """Server: the session stands. Reports up to `acked_through` of this journal are committed."""
+    """Server: the session stands. Reports up to `acked_through` of this journal are committed.
+
+    acked_hash: SHA-256 (hex) of the frame of that report, so that an agent rolled back to an old copy of its journal
+    notices that the report it has under this sequence is another one, and takes a new journal id.
+    """
 
     host_id: Id
     host_name: Name
@@ -117,6 +121,7 @@ class Welcome(Message, frozen=True, kw_only=True, tag="welcome"):
     clock: Instant
     heartbeat_interval: Annotated[float, Meta(gt=0, le=3_600)]
     acked_through: Version
+    acked_hash: ShortText | None = None
     reconnect_spread: Annotated[float, Meta(ge=0, le=86_400)]
 
 
@@ -240,9 +245,14 @@ class ScheduleFire(Message, frozen=True, kw_only=True, tag="schedule.fire"):
 
 
 class ScheduleFired(Message, frozen=True, kw_only=True, tag="schedule.fired"):
-    """Server: the answer to a fire. dispatched and duplicate carry the job; rejected carries code and message."""
+    """Server: the answer to a fire. dispatched and duplicate carry the job; rejected carries code and message.
+
+    revision is the fire's own, so that the answer to a fire of an old revision closes no later one of the same slot.
+    Codes: unknown_schedule, not_a_target, disabled, superseded, not_a_slot, future, decided.
+    """
 
     schedule_id: Id
+    revision: Revision
     scheduled_at: Instant
     answer: Literal["dispatched", "duplicate", "rejected"]
     job_id: Id | None = None

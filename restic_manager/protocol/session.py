@@ -1,0 +1,111 @@
+"""The decisions of a session's start and of sequences, without I/O: who may go on from where.
+
+Decides from a hello and what the server's store holds of that journal; knows no socket, no row and no clock.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Literal
+
+from restic_manager.protocol.messages import PROTOCOL_VERSION, Hello, OutboxHead, Refused, Welcome
+
+
+@dataclass(frozen=True)
+class JournalRecord:
+    """What the server holds of one (host, journal id): how far its reports are committed, and that report's hash."""
+
+    acked_through: int
+    acked_hash: str | None
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """The session may stand.
+
+    new_journal: the server has never seen this journal id. old_copy: the server holds less than this agent was acked, so
+    the server's store is an old copy: it needs a new epoch, and a gap up to the agent's next report is accepted.
+    """
+
+    acked_through: int
+    acked_hash: str | None
+    new_journal: bool
+    old_copy: bool
+
+
+def frame_hash(frame: str) -> str:
+    """Given a report's frame as it went over the wire, return its SHA-256 in hex."""
+    return hashlib.sha256(frame.encode("utf-8")).hexdigest()
+
+
+def judge_version(protocol: int) -> Refused | None:
+    """Given a peer's protocol version, return the refusal, or None if we speak it."""
+    if protocol < PROTOCOL_VERSION:
+        return Refused(
+            code="too_old",
+            message=f"this agent speaks protocol {protocol}, the server needs {PROTOCOL_VERSION}: upgrade the agent",
+        )
+    if protocol > PROTOCOL_VERSION:
+        return Refused(
+            code="too_new",
+            message=f"this agent speaks protocol {protocol}, the server only {PROTOCOL_VERSION}: upgrade the server first",
+        )
+    return None
+
+
+def judge_hello(hello: Hello, record: JournalRecord | None) -> Accepted | Refused:
+    """Given a hello and the server's record of its journal, return from where the session goes on, or why it cannot.
+
+    Refused `rekey` when the agent's journal is a rolled-back or cloned copy: the server has acked past its head, or the
+    report both call the last acked is not the same one.
+    """
+    refusal = judge_version(hello.protocol)
+    if refusal is not None:
+        return refusal
+    outbox = hello.outbox
+    if record is None:
+        return Accepted(
+            acked_through=outbox.acked, acked_hash=outbox.acked_hash, new_journal=True, old_copy=outbox.acked > 0
+        )
+    if record.acked_through > outbox.head or _differ(record, outbox):
+        return Refused(
+            code="rekey",
+            message="this agent's journal is an older copy or a clone: it takes a new journal id and reports again",
+            retry=True,
+            retry_after=0,
+        )
+    if record.acked_through < outbox.acked:
+        return Accepted(acked_through=outbox.acked, acked_hash=outbox.acked_hash, new_journal=False, old_copy=True)
+    return Accepted(acked_through=record.acked_through, acked_hash=record.acked_hash, new_journal=False, old_copy=False)
+
+
+def _differ(record: JournalRecord, outbox: OutboxHead) -> bool:
+    return (
+        record.acked_through == outbox.acked
+        and record.acked_hash is not None
+        and outbox.acked_hash is not None
+        and record.acked_hash != outbox.acked_hash
+    )
+
+
+def welcome_fits(welcome: Welcome, outbox: OutboxHead, own_hash: str | None) -> bool:
+    """Given the server's welcome and our own hash of the report it names, return whether the outbox is its continuation.
+
+    own_hash is None when we no longer hold that report (it was acked before); then the hello already compared it.
+    """
+    if welcome.acked_through > outbox.head:
+        return False
+    return own_hash is None or welcome.acked_hash is None or own_hash == welcome.acked_hash
+
+
+def judge_sequence(acked_through: int, seq: int, *, gap_allowed: bool = False) -> Literal["next", "repeat", "gap"]:
+    """Given how far we are and the sequence that came, return whether to apply it, adopt it silently, or complain.
+
+    gap_allowed: in a new epoch the first report may lie further on; it is then the next.
+    """
+    if seq <= acked_through:
+        return "repeat"
+    if seq == acked_through + 1 or gap_allowed:
+        return "next"
+    return "gap"
