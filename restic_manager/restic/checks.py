@@ -43,8 +43,8 @@ ALLOWED_ENV = frozenset(
         "OS_PROJECT_DOMAIN_NAME", "OS_PROJECT_DOMAIN_ID", "OS_TRUST_ID", "OS_APPLICATION_CREDENTIAL_ID",
         "OS_APPLICATION_CREDENTIAL_NAME", "OS_APPLICATION_CREDENTIAL_SECRET", "OS_STORAGE_URL", "OS_AUTH_TOKEN",
         "SWIFT_DEFAULT_CONTAINER_POLICY",
-        # rclone: its remotes are set up on the host. Nearly all its other variables can name a program to run, and so can
-        # the files that RCLONE_CONFIG or AWS_SHARED_CREDENTIALS_FILE would point to: those come from the host alone.
+        # rclone: its remotes are set up on the host. Nearly all its other variables can name a program to run, and so
+        # can the files that RCLONE_CONFIG or AWS_SHARED_CREDENTIALS_FILE point to: those come from the host alone.
         "RCLONE_CONFIG_PASS",
         # the way there
         "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy", "SSL_CERT_FILE",

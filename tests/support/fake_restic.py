@@ -1,0 +1,470 @@
+#!/usr/bin/env python3
+"""A restic for tests: a real executable with a real little repository, that does what a scenario tells it to.
+
+As a program it uses the standard library only and starts in about 20 ms. `install(folder, scenario)` puts one at
+`folder/restic` and returns a `FakeRestic` to steer it and to read what it was asked; run straight, it reads the file
+named by FAKE_RESTIC_SCENARIO. Without a scenario it is restic 0.18.0 in good health: `init` makes a repository (a
+folder), `backup` saves a snapshot in it quickly, and without a repository or with a wrong password it fails as that
+version fails, in that version's words.
+
+Scenario (JSON, all optional):
+  version     "0.14.0", "0.18.0" (default), "0.19.1": words, exit codes and signals follow it
+  version_text  what `version` prints instead
+  env         names of variables to record with each invocation (RESTIC_REPOSITORY and the job id always are)
+  backup, init, cat, snapshots, list, unlock, version   how that command behaves; a list: one for each invocation, in
+              turn, the last one again and again. A behaviour is an object:
+    ignore    signals to ignore, as ["SIGINT", "SIGTERM"]
+    steps     what to do INSTEAD of the command's own work, in order; each one of
+      {"stdout": TEXT} {"stderr": TEXT}     write a line          {"stdout_json": {…}} {"stderr_json": {…}}
+      {"hex": "ff0a", "to": "stderr"}       write bytes as they are
+      {"long_line": BYTES, "to": "stdout"}  one line that long    {"flood": LINES}  to both pipes in turn
+      {"sleep": SECONDS}                    {"wait_for": PATH}    until it exists   {"touch": PATH}
+      {"grandchild": SECONDS, "session": true}  a child holding our pipes, with true in a session of its own
+      {"lock": true}  {"snapshot": true}    leave a lock, save a snapshot
+      {"run": true}                         the command's own work, here
+      {"kill": "SIGKILL"}  {"exit": CODE}   end
+
+Record: one JSON object a line in `invocations.jsonl` beside the executable: {"event": "start", "argv", "env", "pid",
+"ppid", "time", "monotonic"}, then {"event": "signal", …} and {"event": "end", "code", …} where it gets that far.
+"""
+
+# ruff: noqa: PTH  # pathlib alone would add a third to the start of every fake
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+
+
+class _Fake:
+    """One invocation."""
+
+    def __init__(self, argv: list[str], scenario_file: str | None) -> None:
+        self.argv = argv
+        self.folder = os.path.dirname(scenario_file) if scenario_file else None
+        self.scenario: dict[str, Any] = {}
+        if scenario_file is not None and os.path.exists(scenario_file):
+            with open(scenario_file, encoding="utf-8") as file:
+                self.scenario = json.load(file)
+        self.version = tuple(int(part) for part in self.scenario.get("version", "0.18.0").split("."))
+        self.command = next((word for word in argv if not word.startswith("-")), "help")
+        self.json = "--json" in argv
+        self.repo = os.environ.get("RESTIC_REPOSITORY", "").removeprefix("local:")
+        self.lock_file: str | None = None
+
+    # -- the world around --------------------------------------------------------------------------------------------
+
+    def record(self, event: str, **facts: object) -> None:
+        if self.folder is None:
+            return
+        line = {"event": event, "pid": os.getpid(), "time": time.time(), "monotonic": time.monotonic(), **facts}
+        # One write to a file opened for appending: lines of processes that run at once do not mix.
+        fd = os.open(os.path.join(self.folder, "invocations.jsonl"), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        os.write(fd, json.dumps(line).encode() + b"\n")
+        os.close(fd)
+
+    def behaviour(self) -> dict[str, Any]:
+        found = self.scenario.get(self.command, {})
+        if isinstance(found, list):
+            turn = 0
+            while True:  # the first number nobody has taken yet
+                try:
+                    os.close(os.open(f"{self.folder}/{self.command}.turn.{turn}", os.O_CREAT | os.O_EXCL, 0o600))
+                    break
+                except FileExistsError:
+                    turn += 1
+            found = found[min(turn, len(found) - 1)]
+        return dict(found)
+
+    def write(self, to: str, data: bytes) -> None:
+        fd = 1 if to == "stdout" else 2
+        while data:
+            data = data[os.write(fd, data) :]
+
+    def say(self, to: str, line: str) -> None:
+        self.write(to, line.encode("utf-8", "surrogateescape") + b"\n")
+
+    def say_json(self, to: str, value: object) -> None:
+        self.say(to, json.dumps(value, separators=(",", ":")))
+
+    def end(self, code: int) -> NoReturn:
+        self.unlock_own()
+        self.record("end", code=code)
+        os._exit(code)
+
+    def fatal(self, code: int, message: str) -> NoReturn:
+        """End with restic's last word, as this version says it."""
+        real = code if self.version >= (0, 17) else 1
+        if self.version >= (0, 18) and self.json:
+            self.say_json("stderr", {"message_type": "exit_error", "code": real, "message": message})
+        else:
+            self.say("stderr", message)
+        self.end(real)
+
+    # -- signals -----------------------------------------------------------------------------------------------------
+
+    def arm(self, ignored: list[str]) -> None:
+        """SIGINT ends every version in order; SIGTERM only from 0.17 on, before it kills and leaves the lock."""
+        for name in ("SIGINT", "SIGTERM"):
+            number = signal.Signals[name]
+            if name in ignored:
+                signal.signal(number, self.on_ignored)
+            elif name == "SIGINT" or self.version >= (0, 17):
+                signal.signal(number, self.on_signal)
+            else:
+                signal.signal(number, signal.SIG_DFL)
+
+    def on_ignored(self, number: int, _frame: FrameType | None) -> None:
+        self.record("signal", signal=signal.Signals(number).name, ignored=True)
+
+    def on_signal(self, number: int, _frame: FrameType | None) -> None:
+        self.record("signal", signal=signal.Signals(number).name)
+        word = "interrupt" if number == signal.SIGINT else "terminated"
+        self.say("stderr", f"signal {word} received, cleaning up")
+        code = 1 if (0, 18) <= self.version < (0, 19) else 130
+        if self.json and self.version >= (0, 18):
+            self.say_json("stderr", {"message_type": "exit_error", "code": code, "message": "Fatal: context canceled"})
+        self.end(code)
+
+    # -- the repository ----------------------------------------------------------------------------------------------
+
+    def inside(self, *parts: str) -> str:
+        return os.path.join(self.repo, *parts)
+
+    def open_repo(self) -> dict[str, Any]:
+        config = self.inside("config")
+        if not self.repo.startswith("/"):
+            self.fatal(1, "Fatal: unable to open config file: dial tcp 127.0.0.1:1: connect: connection refused")
+        try:
+            with open(config, encoding="utf-8") as file:
+                found: dict[str, Any] = json.load(file)
+        except FileNotFoundError:
+            text = f"unable to open config file: stat {config}: no such file or directory"
+            where = f"\nIs there a repository at the following location?\n{self.repo}"
+            self.fatal(10, f"Fatal: {'repository does not exist: ' if self.version >= (0, 17) else ''}{text}{where}")
+        if found["password"] != os.environ.get("RESTIC_PASSWORD"):
+            self.fatal(12, "Fatal: wrong password or no key found")
+        return found
+
+    def entries(self, kind: str) -> list[tuple[str, dict[str, Any]]]:
+        """Return the names and contents of the locks or snapshots that there are; others may be at work meanwhile."""
+        found = []
+        for name in os.listdir(self.inside(kind)):
+            try:
+                with open(self.inside(kind, name), encoding="utf-8") as file:
+                    found.append((name, json.load(file)))
+            except FileNotFoundError:
+                continue
+        return found
+
+    def lock(self, *, exclusive: bool = False) -> None:
+        for _, other in self.entries("locks"):
+            if exclusive or other["exclusive"]:
+                who = f"PID {other['pid']} on {other['hostname']} by root (UID 0, GID 0)"
+                exactly = "exclusively " if other["exclusive"] else ""
+                self.fatal(11, f"unable to create lock in backend: repository is already locked {exactly}by {who}")
+        self.lock_file = self.inside("locks", os.urandom(32).hex())
+        fact = {
+            "time": _now(),
+            "exclusive": exclusive,
+            "hostname": os.uname().nodename,
+            "username": "root",
+            "pid": os.getpid(),
+        }
+        _write_whole(self.lock_file, fact)
+
+    def unlock_own(self) -> None:
+        if self.lock_file is not None:
+            os.unlink(self.lock_file)
+            self.lock_file = None
+
+    def save_snapshot(self) -> str:
+        snapshot_id = os.urandom(32).hex()
+        words = self.argv
+        fact = {
+            "time": _now(),
+            "paths": words[words.index("--") + 1 :] if "--" in words else [],
+            "hostname": next((word[7:] for word in words if word.startswith("--host=")), os.uname().nodename),
+            "username": "root",
+            "tags": [word[6:] for word in words if word.startswith("--tag=")],
+            "id": snapshot_id,
+            "short_id": snapshot_id[:8],
+        }
+        _write_whole(self.inside("snapshots", snapshot_id), fact)
+        return snapshot_id
+
+    # -- the commands ------------------------------------------------------------------------------------------------
+
+    def do_version(self) -> NoReturn:
+        plain = ".".join(str(part) for part in self.version)
+        self.say("stdout", self.scenario.get("version_text", f"restic {plain} compiled with go1.24.4 on linux/amd64"))
+        self.end(0)
+
+    def do_init(self) -> NoReturn:
+        if not self.repo.startswith("/"):
+            self.open_repo()
+        os.makedirs(self.inside("snapshots"), exist_ok=True)
+        os.makedirs(self.inside("locks"), exist_ok=True)
+        repo_id = os.urandom(32).hex()
+        fact = {"version": 2, "id": repo_id, "password": os.environ.get("RESTIC_PASSWORD")}
+        try:
+            os.link(_write_whole(self.inside(f".config.{os.getpid()}"), fact), self.inside("config"))
+        except FileExistsError:
+            self.fatal(1, f"Fatal: create repository at {self.repo} failed: config file already exists")
+        finally:
+            os.unlink(self.inside(f".config.{os.getpid()}"))
+        if self.json and self.version >= (0, 15):
+            self.say_json("stdout", {"message_type": "initialized", "id": repo_id, "repository": self.repo})
+        else:
+            self.say("stdout", f"created restic repository {repo_id[:10]} at {self.repo}\n")
+            self.say("stdout", "Please note that knowledge of your password is required to access\nthe repository.")
+        self.end(0)
+
+    def do_backup(self) -> NoReturn:
+        self.open_repo()
+        paths = self.argv[self.argv.index("--") + 1 :]
+        missing = [path for path in paths if not os.path.lexists(path)]
+        for path in missing:
+            self.say("stderr", f"{path} does not exist, skipping")
+        if len(missing) == len(paths):
+            whose = "source" if self.version >= (0, 18) else "target"
+            self.fatal(1, f"Fatal: all {whose} directories/files do not exist")
+        self.lock()
+        count = len(paths) - len(missing)
+        status = {"message_type": "status", "percent_done": 0.5, "total_files": count, "total_bytes": 1000 * count}
+        self.say_json("stdout", status)
+        started = time.monotonic()
+        snapshot_id = self.save_snapshot()
+        summary = {
+            "message_type": "summary", "files_new": count, "files_changed": 0, "files_unmodified": 0, "dirs_new": 1,
+            "dirs_changed": 0, "dirs_unmodified": 0, "data_blobs": count, "tree_blobs": 1, "data_added": 1000 * count,
+            "total_files_processed": count, "total_bytes_processed": 1000 * count,
+            "total_duration": time.monotonic() - started,
+            "snapshot_id": snapshot_id if self.version >= (0, 15) else snapshot_id[:8],
+        }  # fmt: skip
+        self.say_json("stdout", summary)
+        if missing and self.version >= (0, 19):
+            self.fatal(3, "Warning: at least one source file could not be read")
+        self.end(0)
+
+    def do_cat(self) -> NoReturn:
+        config = self.open_repo()
+        if "lock" in self.argv:
+            wanted = self.argv[self.argv.index("lock") + 1]
+            try:
+                with open(self.inside("locks", wanted), encoding="utf-8") as file:
+                    self.say("stdout", file.read())
+            except FileNotFoundError:
+                self.fatal(1, f"Fatal: Load(<lock/{wanted[:10]}>, 0, 0) returned error: does not exist")
+        else:
+            self.say("stdout", json.dumps({"version": 2, "id": config["id"]}, indent=2))
+        self.end(0)
+
+    def do_snapshots(self) -> NoReturn:
+        self.open_repo()
+        tags = [word[6:] for word in self.argv if word.startswith("--tag=")]
+        found = [
+            snapshot
+            for _, snapshot in self.entries("snapshots")
+            if not tags or any(set(tag.split(",")) <= set(snapshot["tags"]) for tag in tags)
+        ]
+        self.say_json("stdout", sorted(found, key=lambda snapshot: str(snapshot["time"])))
+        self.end(0)
+
+    def do_list(self) -> NoReturn:
+        self.open_repo()
+        for name, _ in self.entries("locks" if "locks" in self.argv else "snapshots"):
+            self.say("stdout", name)
+        self.end(0)
+
+    def do_unlock(self) -> NoReturn:
+        self.open_repo()
+        for name, other in self.entries("locks"):
+            try:
+                os.kill(other["pid"], 0)
+            except ProcessLookupError:
+                os.unlink(self.inside("locks", name))
+        self.say("stdout", "successfully removed locks")
+        self.end(0)
+
+    # -- scenarios ---------------------------------------------------------------------------------------------------
+
+    def steps(self) -> dict[str, Callable[[Any, dict[str, Any]], object]]:
+        return {
+            "stdout": lambda value, _: self.say("stdout", value),
+            "stderr": lambda value, _: self.say("stderr", value),
+            "stdout_json": lambda value, _: self.say_json("stdout", value),
+            "stderr_json": lambda value, _: self.say_json("stderr", value),
+            "hex": lambda value, step: self.write(step.get("to", "stdout"), bytes.fromhex(value)),
+            "long_line": lambda value, step: self.write(step.get("to", "stdout"), b"x" * value + b"\n"),
+            "flood": lambda value, _: self.flood(value),
+            "sleep": lambda value, _: _sleep(value),
+            "wait_for": lambda value, _: _wait_for(value),
+            "touch": lambda value, _: open(value, "wb").close(),
+            "grandchild": lambda value, step: _grandchild(value, session=bool(step.get("session"))),
+            "lock": lambda _value, _: self.lock(),
+            "snapshot": lambda _value, _: self.save_snapshot(),
+            "run": lambda _value, _: self.work(),
+            "kill": lambda value, _: os.kill(os.getpid(), signal.Signals[value]),
+            "exit": lambda value, _: self.end(value),
+        }
+
+    def flood(self, lines: int) -> None:
+        block = b"".join(b"flood line %06d\n" % number for number in range(1000))
+        for _ in range(lines // 1000):
+            self.write("stdout", block)
+            self.write("stderr", block)
+
+    def work(self) -> NoReturn:
+        does: dict[str, Callable[[], NoReturn]] = {
+            "version": self.do_version,
+            "init": self.do_init,
+            "backup": self.do_backup,
+            "cat": self.do_cat,
+            "snapshots": self.do_snapshots,
+            "list": self.do_list,
+            "unlock": self.do_unlock,
+        }
+        if self.command not in does:
+            self.fatal(1, f'unknown command "{self.command}" for "restic"')
+        does[self.command]()
+
+    def main(self) -> NoReturn:
+        behaviour = self.behaviour()
+        self.arm(behaviour.get("ignore", []))
+        names = {"RESTIC_REPOSITORY", "RESTIC_MANAGER_JOB_ID", *self.scenario.get("env", [])}
+        env = {name: os.environ[name] for name in sorted(names) if name in os.environ}
+        self.record("start", argv=self.argv, env=env, ppid=os.getppid())
+        if "steps" not in behaviour:
+            self.work()
+        does = self.steps()
+        for step in behaviour["steps"]:
+            name = next(key for key in step if key in does)
+            does[name](step[name], step)
+        self.end(0)
+
+
+def _now() -> str:
+    seconds, parts = divmod(time.time_ns(), 10**9)
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{parts:09d}Z"
+
+
+def _write_whole(path: str, value: object) -> str:
+    """Write a file that a process killed half way, or one reading meanwhile, never shows half."""
+    folder, name = os.path.split(path)
+    part = os.path.join(os.path.dirname(folder), f".{name}.{os.getpid()}")
+    with open(part, "w", encoding="utf-8") as file:
+        file.write(json.dumps(value))
+    os.rename(part, path)
+    return path
+
+
+def _sleep(seconds: float) -> None:
+    # Not time.sleep alone: a signal that is recorded and ignored must not shorten it.
+    end = time.monotonic() + seconds
+    while (rest := end - time.monotonic()) > 0:
+        time.sleep(rest)
+
+
+def _wait_for(path: str) -> None:
+    while not os.path.exists(path):
+        time.sleep(0.005)
+
+
+def _grandchild(seconds: float, *, session: bool) -> None:
+    if os.fork():
+        return
+    if session:
+        os.setsid()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    time.sleep(seconds)
+    os._exit(0)
+
+
+# -- for the tests that import this ----------------------------------------------------------------------------------
+
+
+class FakeRestic:
+    """One installed fake: where it is, how to steer it, and what it was asked."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._folder = os.path.dirname(path)
+
+    def __repr__(self) -> str:
+        """Return where it is."""
+        return f"FakeRestic({self.path!r})"
+
+    def steer(self, **scenario: object) -> None:
+        """Given a scenario, use it from the next invocation on (turns of lists begin anew)."""
+        for name in os.listdir(self._folder):
+            if ".turn." in name:
+                os.unlink(os.path.join(self._folder, name))
+        part = os.path.join(self._folder, "scenario.json.part")
+        with open(part, "w", encoding="utf-8") as file:
+            json.dump(scenario, file)
+        os.replace(part, os.path.join(self._folder, "scenario.json"))
+
+    def records(self, event: str | None = None) -> list[dict[str, Any]]:
+        """Return what was recorded, oldest first; with an event (start, signal, end) only those."""
+        try:
+            with open(os.path.join(self._folder, "invocations.jsonl"), encoding="utf-8") as file:
+                found = [json.loads(line) for line in file]
+        except FileNotFoundError:
+            return []
+        return [record for record in found if event in (None, record["event"])]
+
+    def invocations(self, command: str | None = None) -> list[dict[str, Any]]:
+        """Return the `start` records, oldest first; with a command (backup, init, …) only those."""
+        return [record for record in self.records("start") if command in (None, record["argv"][0])]
+
+
+def install(folder: str | os.PathLike[str], **scenario: object) -> FakeRestic:
+    """Given a folder (made when absent) and a scenario, put an executable `restic` there and return its handle."""
+    folder = os.path.abspath(folder)
+    os.makedirs(folder, exist_ok=True)
+    path = os.path.join(folder, "restic")
+    here = os.path.dirname(os.path.abspath(__file__))
+    with open(path, "w", encoding="utf-8") as file:
+        # -I and -S: no site-packages, nothing from the environment; they halve the start.
+        file.write(f"#!{sys.executable} -IS\nimport sys\nsys.path.insert(0, {here!r})\n")
+        file.write(f"import fake_restic\nfake_restic.run({os.path.join(folder, 'scenario.json')!r})\n")
+    os.chmod(path, 0o700)
+    fake = FakeRestic(path)
+    fake.steer(**scenario)
+    return fake
+
+
+def saved_snapshots(repo: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """Given a fake repository's folder, return its snapshots, oldest first."""
+    folder = os.path.join(repo, "snapshots")
+    found = []
+    for name in os.listdir(folder) if os.path.isdir(folder) else []:
+        with open(os.path.join(folder, name), encoding="utf-8") as file:
+            found.append(json.load(file))
+    return sorted(found, key=lambda snapshot: str(snapshot["time"]))
+
+
+def make_repo(repo: str | os.PathLike[str], password: str) -> None:
+    """Given a folder and a password, make a fake repository there without starting a process."""
+    for name in ("snapshots", "locks"):
+        os.makedirs(os.path.join(repo, name), exist_ok=True)
+    _write_whole(os.path.join(repo, "config"), {"version": 2, "id": os.urandom(32).hex(), "password": password})
+
+
+def run(scenario_file: str | None) -> NoReturn:
+    """Be restic."""
+    _Fake(sys.argv[1:], scenario_file).main()
+
+
+if __name__ == "__main__":
+    run(os.environ.get("FAKE_RESTIC_SCENARIO"))
