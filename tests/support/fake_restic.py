@@ -28,7 +28,8 @@ Record: one JSON object a line in `invocations.jsonl` beside the executable: {"e
 "ppid", "time", "monotonic"}, then {"event": "signal", …} and {"event": "end", "code", …} where it gets that far.
 """
 
-# ruff: noqa: PTH  # pathlib alone would add a third to the start of every fake
+# pathlib alone would add a third to the start of every fake:
+# ruff: noqa: PTH100, PTH101, PTH103, PTH104, PTH105, PTH108, PTH110, PTH112, PTH118, PTH120, PTH123, PTH208
 
 from __future__ import annotations
 
