@@ -24,8 +24,8 @@ class JournalRecord:
 class Accepted:
     """The session may stand.
 
-    new_journal: the server has never seen this journal id. old_copy: the server holds less than this agent was acked, so
-    the server's store is an old copy: it needs a new epoch, and a gap up to the agent's next report is accepted.
+    new_journal: the server has never seen this journal id. old_copy: the server holds less than this agent was acked,
+    so the server's store is an old copy: it needs a new epoch, and a gap up to the agent's next report is accepted.
     """
 
     acked_through: int
@@ -49,7 +49,7 @@ def judge_version(protocol: int) -> Refused | None:
     if protocol > PROTOCOL_VERSION:
         return Refused(
             code="too_new",
-            message=f"this agent speaks protocol {protocol}, the server only {PROTOCOL_VERSION}: upgrade the server first",
+            message=f"this agent speaks protocol {protocol}, the server {PROTOCOL_VERSION}: upgrade the server first",
         )
     return None
 
@@ -90,7 +90,7 @@ def _differ(record: JournalRecord, outbox: OutboxHead) -> bool:
 
 
 def welcome_fits(welcome: Welcome, outbox: OutboxHead, own_hash: str | None) -> bool:
-    """Given the server's welcome and our own hash of the report it names, return whether the outbox is its continuation.
+    """Given the server's welcome and our own hash of the report it names, return whether ours is its continuation.
 
     own_hash is None when we no longer hold that report (it was acked before); then the hello already compared it.
     """
