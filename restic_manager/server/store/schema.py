@@ -197,8 +197,8 @@ schedules = Table(
 Index("ix_schedules_name", schedules.c.name)
 
 # The history of who runs what when: one row a (schedule, host, revision) interval, resolved for that host. Membership
-# is the union of a host's intervals; a target or label edit touches only hosts that come or go; a timing edit ends every
-# row and begins new ones; a host whose own zone changed gets a new revision alone. A slot belongs to the interval
+# is the union of a host's intervals; a target or label edit touches only hosts that come or go; a timing edit ends
+# every row and begins new ones; a host whose own zone changed gets a new revision alone. A slot belongs to the interval
 # (valid_from, valid_to] that holds it. Never deleted while the schedule's history is kept.
 assignments = Table(
     "assignments",
