@@ -253,9 +253,10 @@ jobs = Table(
     Column("log_bytes", BigInteger, nullable=False, server_default="0"),
     Column("log_lines_dropped", BigInteger, nullable=False, server_default="0"),
 )
-Index("ix_jobs_host_status", jobs.c.host_id, jobs.c.status)
+Index("ix_jobs_host_status_finished", jobs.c.host_id, jobs.c.status, jobs.c.finished_at)
+Index("ix_jobs_host_serial", jobs.c.host_id, jobs.c.serial)
 Index("ix_jobs_status_serial", jobs.c.status, jobs.c.serial)
-Index("ix_jobs_repo_status", jobs.c.repo_id, jobs.c.status)
+Index("ix_jobs_repo_kind_status", jobs.c.repo_id, jobs.c.kind, jobs.c.status)
 Index("ix_jobs_schedule_serial", jobs.c.schedule_id, jobs.c.serial)
 Index("ix_jobs_schedule_host_slot", jobs.c.schedule_id, jobs.c.host_id, jobs.c.slot)
 Index("ix_jobs_attempt_of", jobs.c.attempt_of)
