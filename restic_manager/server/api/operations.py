@@ -1,0 +1,167 @@
+"""One row an operation: method, path, types, handler. Owns how a request becomes a call and an answer becomes bytes.
+
+Both the Starlette routes and the OpenAPI document are made from the same rows, so that neither can drift from the
+other. A request is decoded strictly (an unknown field or parameter is an error that names it), errors are mapped to
+HTTP once, here. It refuses to know what any operation does.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar
+
+import msgspec
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from restic_manager.domain.errors import (
+    ConflictError,
+    InputError,
+    ManagerError,
+    NotFoundError,
+    NotPermittedError,
+    StorageError,
+    UnreachableError,
+)
+from restic_manager.protocol.api import ErrorAnswer, ErrorBody
+
+if TYPE_CHECKING:
+    from restic_manager.server.services import Services
+
+logger = logging.getLogger(__name__)
+
+MAX_BODY: Final = 1 << 20
+"""Longest request body, in bytes."""
+
+B = TypeVar("B")
+Q = TypeVar("Q")
+
+_DECODE_ERRORS: Final = (msgspec.DecodeError, RecursionError, UnicodeError, ValueError, OverflowError)
+_STATUS: Final[tuple[tuple[type[ManagerError], int], ...]] = (
+    (InputError, 400),
+    (NotPermittedError, 403),
+    (NotFoundError, 404),
+    (ConflictError, 409),
+    (StorageError, 503),
+    (UnreachableError, 503),
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Call(Generic[B, Q]):
+    """One request, decoded: the path's parameters by name, the body, the query."""
+
+    path: Mapping[str, str]
+    body: B
+    query: Q
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Operation:
+    """One thing an operator can ask for.
+
+    request, query: msgspec structs (None: there is none) with `forbid_unknown_fields`; response: the type of the
+    answer's JSON, or of one line of it when media_type is `application/jsonl`. The handler returns a value of that
+    type, or a Starlette Response where it streams or answers something other than JSON.
+    """
+
+    method: Literal["GET", "POST", "PATCH", "DELETE"]
+    path: str
+    name: str
+    summary: str
+    handler: Callable[[Services, Call[Any, Any]], Awaitable[Any]]
+    response: Any
+    request: type[msgspec.Struct] | None = None
+    query: type[msgspec.Struct] | None = None
+    status: int = 200
+    media_type: str = "application/json"
+
+
+def route(services: Services, operation: Operation) -> Route:
+    """Given an operation, return the route that answers it. Every failure in it is answered here, as JSON."""
+
+    async def endpoint(request: Request) -> Response:
+        try:
+            call = Call(
+                path=dict(request.path_params), body=await _body(operation, request), query=_query(operation, request)
+            )
+            answer = await operation.handler(services, call)
+            if isinstance(answer, Response):
+                return answer
+            return json_response(answer, operation.status)
+        except ManagerError as error:
+            if isinstance(error, StorageError):
+                logger.warning("%s %s: %s", request.method, request.url.path, error.message)
+            return error_response(error)
+        except ClientDisconnect:
+            return Response(status_code=400)
+        except Exception:  # the barrier of one request: a bug in one answer must not end the door
+            logger.exception("%s %s failed", request.method, request.url.path)
+            return error_response(ManagerError("the server made a mistake: its log tells which"))
+
+    return Route(operation.path, endpoint, methods=[operation.method], name=operation.name)
+
+
+def json_response(answer: object, status: int = 200) -> Response:
+    """Given a value of our API's types, return it as a JSON answer."""
+    return Response(msgspec.json.encode(answer), status_code=status, media_type="application/json")
+
+
+def error_response(error: ManagerError, status: int | None = None) -> Response:
+    """Given an error, return the answer that tells code and message, with the HTTP status that fits."""
+    if status is None:
+        status = next((number for kind, number in _STATUS if isinstance(error, kind)), 500)
+    if error.code == "storage_full":
+        status = 507
+    if error.code == "too_large":
+        status = 413
+    return json_response(ErrorAnswer(error=ErrorBody(code=error.code, message=error.message)), status)
+
+
+async def _body(operation: Operation, request: Request) -> msgspec.Struct | None:
+    if operation.request is None:
+        return None
+    raw = bytearray()
+    async for chunk in request.stream():
+        raw += chunk
+        if len(raw) > MAX_BODY:
+            raise InputError(f"the request is longer than {MAX_BODY} bytes: ask for less at once", code="too_large")
+    try:
+        # No body at all is an object without fields.
+        value = msgspec.json.decode(bytes(raw) or b"{}", type=operation.request)
+    except _DECODE_ERRORS as error:
+        raise InputError(f"the request is not valid: {str(error)[:400]}") from None
+    if b"\\u0000" in raw and _has_nul(msgspec.to_builtins(value)):
+        raise InputError("the request holds a NUL character, which no name, path or secret may")
+    return value
+
+
+def _query(operation: Operation, request: Request) -> msgspec.Struct | None:
+    if operation.query is None:
+        if request.query_params:
+            raise InputError(f"unknown parameter {next(iter(request.query_params))[:64]!r}: this takes none")
+        return None
+    given: dict[str, str] = {}
+    for name, value in request.query_params.multi_items():
+        if name in given:
+            raise InputError(f"the parameter {name[:64]!r} is given twice: give it once")
+        given[name] = value
+    try:
+        return msgspec.convert(given, type=operation.query, strict=False)
+    except _DECODE_ERRORS as error:
+        raise InputError(f"the parameters are not valid: {str(error)[:400]}") from None
+
+
+def _has_nul(value: Any) -> bool:
+    match value:
+        case str():
+            return "\0" in value
+        case dict():
+            return any(_has_nul(key) or _has_nul(item) for key, item in value.items())
+        case list() | tuple():
+            return any(_has_nul(item) for item in value)
+        case _:
+            return False
