@@ -12,8 +12,9 @@ from __future__ import annotations
 from datetime import datetime
 from functools import lru_cache
 
+from restic_manager.domain.cron_fields import UNITS, CronError, refuse
 from restic_manager.domain.cron_slots import ElapsedTimes, Every, FixedTimes, Slots
-from restic_manager.domain.cron_text import UNITS, CronError, Fields, parse, resolve_hash
+from restic_manager.domain.cron_text import parse, resolve_hash
 from restic_manager.domain.cron_walls import Walls
 from restic_manager.domain.cron_words import describe
 from restic_manager.domain.model import Timing
@@ -35,13 +36,10 @@ __all__ = [
 
 def check_expression(expression: str) -> None:
     """Given a schedule's text (`H` is fine), return if we run it; raise CronError with place and remedy if not."""
-    fields = parse(expression)
-    if isinstance(fields, int):
-        return
     # One host's choice stands for all: the grammar has seen to it that H can choose nothing that never comes.
-    resolved = parse(resolve_hash(expression, host_id="", schedule_id=""))
-    if isinstance(resolved, int) or _walls(_plain(resolved)).at_or_after(0) is None:
-        raise CronError(f"{expression!r} is not a schedule: it never comes", text=expression)
+    read = _read(resolve_hash(expression, host_id="", schedule_id=""))
+    if isinstance(read, str) and _walls(read).at_or_after(0) is None:
+        refuse(expression, None, "it never comes")
 
 
 def every_seconds(expression: str) -> int | None:
@@ -53,23 +51,18 @@ def every_seconds(expression: str) -> int | None:
 class Timetable:
     """All slots of one timing, as whole seconds in UTC. A slot is the planned instant: splay is not part of it."""
 
-    __slots__ = ("_made", "_plain", "_timing")
+    __slots__ = ("_clock", "_made", "_plain")
 
     def __init__(self, timing: Timing) -> None:
         """Given a timing, check it anew; raise CronError or InputError if it is wrong or has an `H` left in it."""
-        parsed = parse(timing.cron)
-        check_timezone(timing.timezone)
-        self._timing = timing
+        read = _read(timing.cron)
+        self._clock = wall_clock(timing.timezone)
         self._made: Slots | None = None
         self._plain = ""
-        if isinstance(parsed, int):
-            self._made = Every(to_second(timing.anchor), parsed)
-            return
-        for field in parsed:
-            if field.hashed:
-                message = f"{timing.cron!r} has an H that no host has resolved: resolve it before it is timed"
-                raise CronError(message, text=timing.cron, position=field.position)
-        self._plain = _plain(parsed)
+        if isinstance(read, int):
+            self._made = Every(to_second(timing.anchor), read)
+        else:
+            self._plain = read
 
     def first_after(self, instant: datetime) -> datetime | None:
         """Given an aware instant, return the least slot after it; None if there is none up to the year 9999."""
@@ -98,17 +91,23 @@ class Timetable:
         # Made when first needed: an agent that loads many schedules may know their next slots already.
         made = self._made
         if made is None:
-            walls = _walls(self._plain)
-            clock = wall_clock(self._timing.timezone)
             minute, hour, *_ = self._plain.split()
-            elapsed = minute.startswith("*") or hour.startswith("*")
-            made = self._made = ElapsedTimes(walls, clock) if elapsed else FixedTimes(walls, clock)
+            kind = ElapsedTimes if minute.startswith("*") or hour.startswith("*") else FixedTimes
+            made = self._made = kind(_walls(self._plain), self._clock)
         return made
 
 
-def _plain(fields: Fields) -> str:
-    """Return the five fields as text, a nickname's in full (croniter has a meaning of its own for some)."""
-    return " ".join(field.text for field in fields)
+@lru_cache(maxsize=4096)
+def _read(expression: str) -> str | int:
+    """Given a schedule without H, return its five fields, a nickname's in full, or the seconds of `@every`."""
+    parsed = parse(expression)
+    if isinstance(parsed, int):
+        return parsed
+    for field in parsed:
+        if field.hashed:
+            reason = "H is chosen per host, and no host has: resolve it before it is timed"
+            refuse(expression, field.position, reason)
+    return " ".join(field.text for field in parsed)
 
 
 @lru_cache(maxsize=4096)

@@ -35,6 +35,8 @@ class Slots(Protocol):
 class Every:
     """anchor + k * step for k >= 1: no calendar, no zone."""
 
+    __slots__ = ("_anchor", "_step")
+
     def __init__(self, anchor: int, step: int) -> None:
         self._anchor = anchor
         self._step = step
@@ -59,6 +61,8 @@ class FixedTimes:
     So a time in a gap is due at the gap's end, several of them (or one equal to the end) once, and a time in a fold in
     the first pass only. `_shown` and `_reached` are the two directions of that one sentence, hence they agree.
     """
+
+    __slots__ = ("_clock", "_walls")
 
     def __init__(self, walls: Walls, clock: WallClock) -> None:
         self._walls = walls
@@ -105,6 +109,8 @@ class ElapsedTimes:
     Walls in a gap never show. Where each hour has its times nothing is lost by that; where the hours are restricted
     (`*/15 2 * * *`, `0 */6 * * *`) those in the gap are due together, once, at its end, or a day would go without.
     """
+
+    __slots__ = ("_clock", "_walls")
 
     def __init__(self, walls: Walls, clock: WallClock) -> None:
         self._walls = walls

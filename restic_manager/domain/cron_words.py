@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable
 from datetime import timedelta
 from itertools import pairwise
 
-from restic_manager.domain.cron_text import Field, Fields, parse
+from restic_manager.domain.cron_fields import Field
+from restic_manager.domain.cron_text import Fields, parse
 from restic_manager.domain.instants import duration_text
 
 _MONTHS = (
