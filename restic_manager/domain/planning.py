@@ -9,7 +9,6 @@ The interval that is looked at is half open: (watermark, now - splay]. The water
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Literal

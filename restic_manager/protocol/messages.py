@@ -231,10 +231,18 @@ class ScheduleAck(Message, frozen=True, kw_only=True, tag="schedule.ack"):
     refused: tuple[RefusedEntry, ...] = ()
 
 
+class Evidence(Struct, frozen=True, kw_only=True):
+    """What the agent knows about why: an interval (`not_running`, `suspended`, `clock_back`) with its bounds."""
+
+    what: ShortText
+    since: Instant | None = None
+    until: Instant | None = None
+
+
 class ScheduleFire(Message, frozen=True, kw_only=True, tag="schedule.fire"):
     """Agent: this slot is due. Repeated after every welcome until answered.
 
-    stands_for: how many slots this run stands for, itself included.
+    stands_for: how many slots this run stands for, itself included. evidence: what made it late, for a catch-up.
     """
 
     schedule_id: Id
@@ -242,6 +250,7 @@ class ScheduleFire(Message, frozen=True, kw_only=True, tag="schedule.fire"):
     scheduled_at: Instant
     trigger: Literal["tick", "catch-up"]
     stands_for: Annotated[int, Meta(ge=1, le=2**53)] = 1
+    evidence: Evidence | None = None
 
 
 class ScheduleFired(Message, frozen=True, kw_only=True, tag="schedule.fired"):
@@ -259,14 +268,6 @@ class ScheduleFired(Message, frozen=True, kw_only=True, tag="schedule.fired"):
     status: Status | None = None
     code: ShortText | None = None
     message: LongText | None = None
-
-
-class Evidence(Struct, frozen=True, kw_only=True):
-    """What the agent knows about why: an interval (`not_running`, `suspended`, `clock_back`) with its bounds."""
-
-    what: ShortText
-    since: Instant | None = None
-    until: Instant | None = None
 
 
 class SlotDecided(Message, frozen=True, kw_only=True, tag="slot.decided"):
