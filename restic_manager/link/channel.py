@@ -1,0 +1,287 @@
+"""The link itself: a typed message channel over one WebSocket, the same at both ends.
+
+It owns the socket: one task reads (the library's), one writes, one sends heartbeats and watches that the peer is there.
+They die together with the `async with` block that holds the link. It decides how a link ends (who is stuck, which close
+code) and nothing about what messages mean.
+
+Anything read counts as life, and while nobody takes what was read, silence proves nothing: a slow consumer never makes
+its peer look dead. Sending is put or close: a peer that does not read loses its link, and never holds up anyone.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from typing import Any, Final, NamedTuple
+
+import trio
+from trio_websocket import ConnectionClosed, WebSocketConnection
+from wsproto.frame_protocol import FrameProtocol
+
+from restic_manager.link.wire import ConnectionTasks, Wire
+from restic_manager.protocol.codec import Decoder, WireError, encode
+from restic_manager.protocol.messages import MAX_MESSAGE, Heartbeat, Message
+from restic_manager.runtime.clock import Clock
+
+logger = logging.getLogger(__name__)
+
+MAX_QUEUED: Final = 1_024
+"""Messages that may wait to be sent; one more closes the link."""
+MAX_QUEUED_TEXT: Final = 8 * MAX_MESSAGE
+"""Characters that may wait to be sent."""
+CLOSE_SECONDS: Final = 2.0
+"""How long the peer's answer to our close is waited for."""
+MISSED_HEARTBEATS: Final = 3
+
+
+class Incoming(NamedTuple):
+    """One message (or what was wrong with it) and its frame. Heartbeats are never delivered."""
+
+    message: Any
+    frame: str
+
+
+class LinkClosed(Exception):  # noqa: N818 - an end, not always an error
+    """The link is over. `code` is the WebSocket close code, None when the connection broke without one."""
+
+    def __init__(self, code: int | None, reason: str) -> None:
+        super().__init__(f"{code}: {reason}" if code is not None else reason)
+        self.code = code
+        self.reason = reason
+
+
+class Link:
+    """Messages to and from one peer. Made by `dial` and `answer`, over when their block is over."""
+
+    def __init__(
+        self, connection: WebSocketConnection, wire: Wire, tasks: ConnectionTasks, decoder: Decoder, remote: str
+    ) -> None:
+        self.remote = remote
+        self._connection = connection
+        self._wire = wire
+        self._tasks = tasks
+        self._decoder = decoder
+        self._queue: deque[str] = deque()
+        self._queued_text = 0
+        self._writing = False
+        self._ring = trio.lowlevel.ParkingLot()  # the writer waits here for a frame
+        self._moved = trio.lowlevel.ParkingLot()  # senders and drainers wait here for the queue to move
+        self._receiving: trio.CancelScope | None = None
+        self._ending: LinkClosed | None = None
+        self._drain = 0.0
+        self._over = trio.Event()
+        wire.open()
+        wire.on_end = self._peer_ended
+        tasks.on_crash = self._crashed
+        tasks.nursery.start_soon(self._write, name=f"link writer {remote}")
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing can be sent any more. What came before may still be received."""
+        return self._ending is not None or self._wire.ended or self._connection.closed is not None
+
+    def put(self, message: Message) -> bool:
+        """Given a message, queue it without waiting and return True; False when the link is over.
+
+        A full queue means that the peer does not read: it closes the link.
+        """
+        return self._put_frame(encode(message))
+
+    async def send(self, message: Message) -> None:
+        """Given a message, wait for room and queue it; raise LinkClosed when the link is over."""
+        await self.send_frame(encode(message))
+
+    async def send_frame(self, frame: str) -> None:
+        """Given an encoded message, wait for room and queue it; raise LinkClosed when the link is over."""
+        await trio.lowlevel.checkpoint()
+        while not self.closed and not self._room(frame):
+            await self._moved.park()
+        if not self._put_frame(frame):
+            raise self._why()
+
+    async def receive(self) -> Incoming:
+        """Return the next message, or the WireError it was; raise LinkClosed after the last one.
+
+        A WireError that is fatal has closed the link; nothing comes after it.
+        """
+        while True:
+            if self._ending is not None:
+                raise self._why()
+            frame = await self._next_frame()
+            if not isinstance(frame, str):
+                self._end(1003, "binary frames are not spoken here")
+                raise self._why()
+            try:
+                message = self._decoder.decode(frame)
+            except WireError as error:
+                if error.fatal:
+                    self._end(1009 if error.code == "too_large" else 1007, error.message)
+                return Incoming(error, frame)
+            if not isinstance(message, Heartbeat):
+                return Incoming(message, frame)
+
+    def start_heartbeat(self, interval: float, clock: Clock) -> None:
+        """Given the interval in seconds, send heartbeats, and close when nothing came for three intervals."""
+        if not self.closed:
+            self._tasks.nursery.start_soon(self._beat, interval, clock, name=f"link heartbeat {self.remote}")
+
+    async def close(self, code: int = 1000, reason: str = "", *, drain: float = 5.0) -> None:
+        """Given a close code, send what is queued (for at most `drain` seconds), then the close, and wait for its end.
+
+        Bounded, also when the peer does not answer. A link that is over stays as it ended.
+        """
+        self._end(code, reason, drain=drain)
+        await self._over.wait()
+
+    # -- how it ends ---------------------------------------------------------------------------------------------------
+
+    def _end(self, code: int | None, reason: str, *, drain: float = 0.0) -> None:
+        """Begin the end, once: nothing more is queued or received; `_shut` says goodbye."""
+        if self._ending is not None:
+            return
+        if self._connection.closed is not None or self._wire.ended:
+            self._ending = self._why()
+            self._finish()
+            return
+        self._ending = LinkClosed(code, reason)
+        self._drain = drain
+        if not drain:
+            self._forget_queue()
+        self._wake_all()
+        self._tasks.nursery.start_soon(self._shut, code or 1000, name=f"link closer {self.remote}")
+
+    async def _shut(self, code: int) -> None:
+        reason = self._ending.reason if self._ending is not None else ""
+        try:
+            with trio.move_on_after(self._drain):
+                while self._queue and not self._wire.ended:
+                    await self._moved.park()
+            with trio.move_on_after(CLOSE_SECONDS):  # a writer stuck inside a frame may finish it in this time, too
+                while self._writing and not self._wire.ended:
+                    await self._moved.park()
+                await self._connection.aclose(code, short(reason))
+        finally:
+            self._finish()
+
+    def _finish(self) -> None:
+        self._forget_queue()
+        self._over.set()
+        self._wake_all()
+
+    def _peer_ended(self) -> None:
+        self._forget_queue()
+        self._wake_all(receiver=False)  # what came before is still to be received
+
+    def _crashed(self) -> None:
+        if self._ending is None:
+            self._ending = LinkClosed(1002, "the peer's bytes could not be understood")
+            logger.info("link %s: closed, its reader failed: %r", self.remote, self._tasks.crash)
+        self._finish()
+
+    def _forget_queue(self) -> None:
+        self._queue.clear()
+        self._queued_text = 0
+
+    def _wake_all(self, *, receiver: bool = True) -> None:
+        self._moved.unpark_all()
+        self._ring.unpark_all()
+        if receiver and self._receiving is not None:
+            self._receiving.cancel()
+
+    def _why(self) -> LinkClosed:
+        if self._ending is not None:
+            return LinkClosed(self._ending.code, self._ending.reason)
+        closed = self._connection.closed
+        if closed is None or closed.code == 1006:
+            return LinkClosed(None, "the connection broke")
+        return LinkClosed(closed.code, closed.reason or "")
+
+    def last_words(self) -> bytes:
+        """Return a close frame where one is owed: the library says none when a frame cannot be understood."""
+        if self._tasks.crash is not None:
+            code, reason = 1002, ""
+        elif (closed := self._connection.closed) is not None and closed.code in {1002, 1007}:
+            code, reason = closed.code, closed.reason or ""
+        else:
+            return b""
+        return bytes(FrameProtocol(self._connection.is_client, []).close(code, short(reason)))
+
+    # -- its tasks -----------------------------------------------------------------------------------------------------
+
+    async def _write(self) -> None:
+        try:
+            while True:
+                while not self._queue:
+                    await self._ring.park()
+                frame = self._queue.popleft()
+                self._queued_text -= len(frame)
+                self._writing = True
+                try:
+                    await self._connection.send_message(frame)
+                finally:
+                    self._writing = False
+                    self._moved.unpark_all()
+        except ConnectionClosed:
+            self._peer_ended()
+
+    async def _beat(self, interval: float, clock: Clock) -> None:
+        limit = MISSED_HEARTBEATS * interval
+        next_beat = trio.current_time() + interval
+        while not self.closed:
+            now = trio.current_time()
+            if now >= next_beat:
+                self.put(Heartbeat(clock=clock.now()))
+                next_beat = now + interval
+            if self._stuck(limit):
+                # Our own process may have been stopped, and what came meanwhile not yet be read: look again.
+                await trio.sleep(min(1.0, interval / 10))
+                if verdict := self._stuck(limit):
+                    self._end(1008, verdict)
+            since = min(self._wire.quiet_since(), self._wire.writing_since or now)
+            await trio.sleep_until(min(next_beat, max(since + limit, now + interval / 100)))
+
+    def _stuck(self, limit: float) -> str | None:
+        now = trio.current_time()
+        if now - self._wire.quiet_since() >= limit:
+            return f"nothing came for {limit:g} s"
+        if self._wire.writing_since is not None and now - self._wire.writing_since >= limit:
+            return f"nothing could be sent for {limit:g} s"
+        return None
+
+    # -- small parts ---------------------------------------------------------------------------------------------------
+
+    def _room(self, frame: str) -> bool:
+        return not self._queue or (len(self._queue) < MAX_QUEUED and self._queued_text + len(frame) <= MAX_QUEUED_TEXT)
+
+    def _put_frame(self, frame: str) -> bool:
+        if self.closed:
+            return False
+        if not self._room(frame):
+            logger.warning(
+                "link %s: closed, %d messages wait and the peer does not read", self.remote, len(self._queue)
+            )
+            self._end(1013, "too many messages wait to be read")
+            return False
+        self._queue.append(frame)
+        self._queued_text += len(frame)
+        self._ring.unpark_all()
+        return True
+
+    async def _next_frame(self) -> str | bytes:
+        frame: str | bytes | None = None
+        with trio.CancelScope() as scope:
+            self._receiving = scope
+            try:
+                frame = await self._connection.get_message()
+            except ConnectionClosed:
+                raise self._why() from None
+            finally:
+                self._receiving = None
+        if frame is None or self._ending is not None:
+            raise self._why()
+        return frame
+
+
+def short(reason: str) -> str:
+    """Given a reason, return what of it fits a close frame (123 bytes of UTF-8)."""
+    return reason.encode("utf-8")[:120].decode("utf-8", "ignore")

@@ -1,0 +1,262 @@
+"""How a link comes to be: `dial` at the agent, `answer` at the server's agents' door.
+
+It decides what an HTTP request, a refusal and garbage get for an answer before there is a link. Who may come in is the
+caller's `admit`, asked before the WebSocket is accepted. Never `serve_websocket`: one hostile packet ends it, and all
+its connections with it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+import msgspec
+import trio
+from trio_websocket import (
+    ConnectionClosed,
+    ConnectionRejected,
+    WebSocketRequest,
+    wrap_client_stream,
+    wrap_server_stream,
+)
+
+from restic_manager.domain.errors import InputError, RefusedError, UnreachableError
+from restic_manager.link.channel import CLOSE_SECONDS, Link
+from restic_manager.link.wire import READ_SIZE, ConnectionTasks, Wire, connection_tasks
+from restic_manager.protocol.address import ServerUrl, parse_server_url
+from restic_manager.protocol.codec import Decoder, encode
+from restic_manager.protocol.messages import MAX_MESSAGE, Refused
+
+logger = logging.getLogger(__name__)
+
+AGENT_PATH: Final = "/agent"
+JOIN_PATH: Final = "/join"
+READ_AHEAD: Final = 64
+"""Messages read before their consumer takes them; then reading stops, and TCP holds the peer back."""
+
+V = TypeVar("V")
+Admission = tuple[V, Decoder] | Refused
+"""What is decided about a knock: go on with this value and this decoder, or why not."""
+
+
+@dataclass(frozen=True)
+class Knock:
+    """A WebSocket request before it is accepted: what is asked for, with which bearer token, from where."""
+
+    path: str
+    bearer: str | None
+    remote: str
+
+
+@asynccontextmanager
+async def answer(
+    stream: trio.abc.Stream,
+    *,
+    admit: Callable[[Knock], Awaitable[Admission[V]]],
+    remote: str,
+    handshake_timeout: float = 10.0,
+    paths: tuple[str, ...] = (AGENT_PATH, JOIN_PATH),
+) -> AsyncIterator[tuple[V, Link] | None]:
+    """Given an accepted connection and who may come in, yield what `admit` gave and the link; None when none came.
+
+    What is no WebSocket request gets HTTP 400, silence 408 after `handshake_timeout` seconds, another path 404, and a
+    refusal 401 with the JSON `refused` body. The connection is closed when the block is over: 1000, 1011 after an error
+    in the block, 1001 when it was cancelled.
+    """
+    async with _opened(stream) as (wire, tasks, words):
+        request = await _read_request(wire, tasks, words, remote, handshake_timeout)
+        if request is None:
+            yield None
+            return
+        knock = Knock(path=request.path.partition("?")[0], bearer=_bearer(request), remote=remote)
+        if knock.path not in paths:
+            await _reject(request, 404, Refused(code="not_found", message="no such path"), remote)
+            yield None
+            return
+        try:
+            admission = await admit(knock)
+        except Exception:
+            await _reject(request, 503, Refused(code="unavailable", message="try again", retry=True), remote)
+            raise
+        if isinstance(admission, Refused):
+            await _reject(request, 401, admission, remote)
+            yield None
+            return
+        value, decoder = admission
+        try:
+            with trio.fail_after(handshake_timeout):
+                connection = await request.accept()
+        except (ConnectionClosed, trio.TooSlowError):
+            logger.info("agents' door: %s hung up while it was being let in", remote)
+            yield None
+            return
+        async with _linked(Link(connection, wire, tasks, decoder, remote), words) as link:
+            yield value, link
+
+
+@asynccontextmanager
+async def dial(
+    url: str,
+    *,
+    path: str,
+    bearer: str,
+    decoder: Decoder,
+    open_stream: Callable[[], Awaitable[trio.abc.Stream]] | None = None,
+    handshake_timeout: float = 10.0,
+) -> AsyncIterator[Link]:
+    """Given a server's URL, a path and the bearer token, yield the link.
+
+    Raise RefusedError when the server says no and why, UnreachableError when it is not there, does not answer in
+    `handshake_timeout` seconds or is no restic-manager server, InputError for a URL or token that cannot be sent.
+    """
+    address = parse_server_url(url)
+    remote = address.host_header
+    if not bearer or not bearer.isascii() or not bearer.isprintable() or " " in bearer:
+        raise InputError("the token holds characters that no token has: copy it again")
+    with trio.move_on_after(handshake_timeout) as scope:
+        stream = await (open_stream() if open_stream is not None else _connect(address))
+    if scope.cancelled_caught:
+        raise UnreachableError(f"cannot reach {remote}: no answer within {handshake_timeout:g} s")
+    async with _opened(stream) as (wire, tasks, words):
+        with trio.move_on_after(handshake_timeout) as scope:
+            wire.on_end = tasks.on_crash = scope.cancel
+            connection = await wrap_client_stream(
+                tasks.nursery,
+                wire,  # type: ignore[arg-type] # any stream will do, as in its own tests
+                address.host_header,
+                address.prefix + path,
+                extra_headers=[(b"Authorization", b"Bearer " + bearer.encode("ascii"))],
+                message_queue_size=READ_AHEAD,
+                max_message_size=MAX_MESSAGE,
+                receive_buffer_size=READ_SIZE,
+            )
+        if scope.cancelled_caught:
+            raise _not_linked(remote, wire, tasks.crash, handshake_timeout)
+        async with _linked(Link(connection, wire, tasks, decoder, remote), words) as link:
+            yield link
+
+
+class _Words:
+    """What is to be said last on a connection."""
+
+    def __init__(self) -> None:
+        self.say: Callable[[], bytes] = bytes
+
+
+@asynccontextmanager
+async def _opened(stream: trio.abc.Stream) -> AsyncIterator[tuple[Wire, ConnectionTasks, _Words]]:
+    wire = Wire(stream)
+    words = _Words()
+    try:
+        async with connection_tasks() as tasks:
+            yield wire, tasks, words
+    finally:
+        await wire.hang_up(words.say())
+
+
+@asynccontextmanager
+async def _linked(link: Link, words: _Words) -> AsyncIterator[Link]:
+    words.say = link.last_words
+    code, reason, drain = 1001, "going away", 1.0
+    try:
+        yield link
+        code, reason, drain = 1000, "", 5.0
+    except Exception:
+        code, reason = 1011, "internal error"
+        raise
+    finally:
+        with trio.CancelScope(shield=True):
+            await link.close(code, reason, drain=drain)
+
+
+async def _read_request(
+    wire: Wire, tasks: ConnectionTasks, words: _Words, remote: str, seconds: float
+) -> WebSocketRequest | None:
+    with trio.move_on_after(seconds) as scope:
+        wire.on_end = tasks.on_crash = scope.cancel
+        return await wrap_server_stream(
+            tasks.nursery,
+            wire,
+            message_queue_size=READ_AHEAD,
+            max_message_size=MAX_MESSAGE,
+            receive_buffer_size=READ_SIZE,
+        )
+    if wire.peer_gone:
+        logger.info("agents' door: %s hung up before it had asked for anything", remote)
+    elif wire.ended or tasks.crash is not None:
+        logger.info("agents' door: %s sent no WebSocket request: %r", remote, tasks.crash)
+        words.say = lambda: b"" if wire.sent else _http("400 Bad Request")
+    else:
+        logger.info("agents' door: %s sent no whole request within %g s", remote, seconds)
+        words.say = lambda: b"" if wire.sent else _http("408 Request Timeout")
+    return None
+
+
+async def _reject(request: WebSocketRequest, status: int, refused: Refused, remote: str) -> None:
+    logger.info("agents' door: %s refused: %s", remote, refused.code)
+    headers = [(b"Content-Type", b"application/json")]
+    if status == 401:
+        headers.append((b"WWW-Authenticate", b"Bearer"))
+    with trio.move_on_after(CLOSE_SECONDS):
+        try:
+            await request.reject(status, extra_headers=headers, body=encode(refused).encode())
+        except ConnectionClosed:
+            logger.info("agents' door: %s hung up before it was told", remote)
+
+
+def _bearer(request: WebSocketRequest) -> str | None:
+    for name, value in request.headers:
+        if name == b"authorization":
+            scheme, _, token = value.decode("latin-1").partition(" ")
+            if scheme.lower() == "bearer":
+                return token.strip() or None
+    return None
+
+
+async def _connect(address: ServerUrl) -> trio.abc.Stream:
+    try:
+        if not address.tls:
+            return await trio.open_tcp_stream(address.host, address.port)
+        stream = await trio.open_ssl_over_tcp_stream(address.host, address.port, https_compatible=True)
+        try:
+            await stream.do_handshake()
+        except BaseException:
+            await trio.aclose_forcefully(stream)
+            raise
+    except (OSError, trio.BrokenResourceError) as error:
+        raise UnreachableError(f"cannot reach {address.host_header}: {_cause(error)}") from error
+    return stream
+
+
+def _cause(error: BaseException) -> str:
+    """Given trio's error, return the plainest reason inside it: the first refusal, the certificate's fault."""
+    inner = error.__cause__
+    if isinstance(inner, BaseExceptionGroup):
+        inner = inner.exceptions[0]
+    if isinstance(inner, OSError):
+        error = inner
+    return (error.strerror if isinstance(error, OSError) and error.strerror else str(error)) or type(error).__name__
+
+
+def _not_linked(remote: str, wire: Wire, crash: Exception | None, timeout: float) -> RefusedError | UnreachableError:
+    """Given how a handshake failed, return what to raise."""
+    if isinstance(crash, ConnectionRejected):
+        try:
+            refused = msgspec.json.decode(crash.body or b"", type=Refused)
+        except (msgspec.DecodeError, RecursionError, UnicodeError):
+            return UnreachableError(
+                f"{remote} answered HTTP {crash.status_code}: is this the agents' door of a restic-manager server?"
+            )
+        return RefusedError(refused.message, code=refused.code, retry=refused.retry)
+    if crash is not None:
+        return UnreachableError(f"{remote} does not answer like a restic-manager server")
+    if wire.ended:
+        return UnreachableError(f"{remote} hung up without an answer")
+    return UnreachableError(f"{remote} did not answer within {timeout:g} s")
+
+
+def _http(status: str) -> bytes:
+    return f"HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".encode("ascii")

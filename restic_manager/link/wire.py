@@ -1,0 +1,201 @@
+"""One connection's bytes and its tasks: who heard what when, and how a connection ends.
+
+`Wire` wraps a stream for a protocol library: it knows when anything was last read, whether someone is reading or stuck
+in a write, and it keeps the library from closing the socket before the goodbye is out. `connection_tasks` runs the
+library's and our own tasks of one connection so that cancelling the owner lets them finish a frame, and so that a crash
+in them (a library's bug on hostile input) ends this connection only. It knows nothing of frames or messages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import trio
+
+READ_SIZE = 64 << 10
+"""Most bytes of one read."""
+WRITE_SIZE = 64 << 10
+"""Most bytes of one write: after each the wire counts as moving."""
+HANDSHAKE_BYTES = 128 << 10
+"""Most bytes a peer may send before `open()` says that the handshake is over."""
+LINGER_SECONDS = 1.0
+"""How long to wait for the peer to hang up too, so that what we said last is not overtaken by a reset."""
+LINGER_BYTES = 32 << 20
+
+
+class Wire(trio.abc.Stream):
+    """A stream that a protocol library may use but not close. `on_end` is called once, when it is over."""
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self._stream = stream
+        self._handshake_left: int | None = HANDSHAKE_BYTES
+        self._closed = False
+        self.on_end: Callable[[], object] = _nothing
+        self.ended = False
+        """The peer hung up, the connection broke, or the library has let go of it."""
+        self.peer_gone = False
+        """The peer hung up or the connection broke."""
+        self.sent = False
+        """Whether anything was ever sent."""
+        self.torn = False
+        """Whether a write was cut short: nothing sensible can be sent after it."""
+        self.heard_at = trio.current_time()
+        self.reading_since: float | None = None
+        self.writing_since: float | None = None
+
+    def open(self) -> None:
+        """The handshake is over: the peer may send as much as it likes."""
+        self._handshake_left = None
+
+    def quiet_since(self) -> float:
+        """Return since when (trio's seconds) nothing came although we listened; now while nobody reads."""
+        if self.reading_since is None:
+            return trio.current_time()
+        return max(self.heard_at, self.reading_since)
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        """Given a limit, return what came, empty when the peer has hung up."""
+        if self._closed:
+            raise trio.ClosedResourceError("this connection is being closed")
+        self.reading_since = trio.current_time()
+        try:
+            data = await self._stream.receive_some(min(max_bytes or READ_SIZE, READ_SIZE))
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self._gone()
+            raise
+        finally:
+            self.reading_since = None
+        self.heard_at = trio.current_time()
+        if not data:
+            self._gone()
+        elif self._handshake_left is not None:
+            self._handshake_left -= len(data)
+            if self._handshake_left < 0:
+                raise trio.BrokenResourceError(f"over {HANDSHAKE_BYTES} bytes before the handshake was done")
+        return data
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Given bytes, send them in pieces, so that a slow connection that moves is told from one that is stuck."""
+        if self._closed:
+            raise trio.ClosedResourceError("this connection is being closed")
+        whole = False
+        try:
+            for piece in _pieces(data):
+                self.writing_since = trio.current_time()
+                await self._stream.send_all(piece)
+                self.sent = True
+            whole = True
+        except trio.BrokenResourceError:
+            self._gone()
+            raise
+        finally:
+            self.writing_since = None
+            self.torn = self.torn or not whole
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """Wait until a send might go through."""
+        await self._stream.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        """The library is done with it. The connection itself is closed by `hang_up`."""
+        self._closed = True
+        self._end()
+        await trio.lowlevel.checkpoint()
+
+    async def hang_up(self, last_words: bytes = b"") -> None:
+        """Given bytes to say last, say them, wait a moment for the peer to hang up too, and close. Bounded.
+
+        Closing with bytes unread makes the kernel send a reset, which can overtake the last words.
+        """
+        try:
+            if not self.peer_gone:
+                with trio.move_on_after(LINGER_SECONDS, shield=True):
+                    await self._say_goodbye(last_words)
+        finally:
+            await trio.aclose_forcefully(self._stream)
+
+    async def _say_goodbye(self, last_words: bytes) -> None:
+        try:
+            if last_words and not self.torn:
+                await self._stream.send_all(last_words)
+            if isinstance(self._stream, trio.abc.HalfCloseableStream):
+                await self._stream.send_eof()
+            left = LINGER_BYTES
+            while left > 0 and (data := await self._stream.receive_some(READ_SIZE)):
+                left -= len(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError, OSError):
+            self._gone()
+
+    def _gone(self) -> None:
+        self.peer_gone = True
+        self._end()
+
+    def _end(self) -> None:
+        if not self.ended:
+            self.ended = True
+            self.on_end()
+
+
+class ConnectionTasks:
+    """The background tasks of one connection. `on_crash` is called once, when one of them has failed."""
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self.nursery = nursery
+        self.crash: Exception | None = None
+        self.on_crash: Callable[[], object] = _nothing
+
+    def failed(self, error: Exception) -> None:
+        """Note that a task has failed, which has ended the others."""
+        self.crash = error
+        self.on_crash()
+
+
+@asynccontextmanager
+async def connection_tasks() -> AsyncIterator[ConnectionTasks]:
+    """Yield a place for tasks that live until the body is over, whatever cancels the body.
+
+    A failing task ends the others and is told by `on_crash`; the body goes on. The body's own exception leaves as it
+    is, in no group.
+    """
+    failure: Exception | None = None
+    async with trio.open_nursery() as owner:
+        tasks, scope = await owner.start(_hold)
+        try:
+            yield tasks
+        except Exception as error:  # noqa: BLE001 - carried out of the nursery unwrapped, and raised again below
+            failure = error
+        finally:
+            scope.cancel()
+    if failure is not None:
+        raise failure
+
+
+async def _hold(task_status: trio.TaskStatus[tuple[ConnectionTasks, trio.CancelScope]]) -> None:
+    tasks: ConnectionTasks | None = None
+    try:
+        with trio.CancelScope(shield=True) as scope:
+            async with trio.open_nursery() as nursery:
+                tasks = ConnectionTasks(nursery)
+                task_status.started((tasks, scope))
+                await trio.sleep_forever()
+    except* Exception as group:
+        if tasks is None:
+            raise
+        tasks.failed(_first(group))
+
+
+def _first(group: BaseExceptionGroup[Exception]) -> Exception:
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error
+
+
+def _pieces(data: bytes | bytearray | memoryview) -> list[bytes | bytearray | memoryview]:
+    if len(data) <= WRITE_SIZE:
+        return [data]
+    view = memoryview(data)
+    return [view[at : at + WRITE_SIZE] for at in range(0, len(view), WRITE_SIZE)]
+
+
+def _nothing() -> None:
+    return None
