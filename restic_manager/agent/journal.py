@@ -1,0 +1,155 @@
+"""The agent's durable memory: one small SQLite file. Owns the file, its thread and its shape; knows no meaning.
+
+What must survive is committed here before anything acts on it. Every change is one closure, BEGIN IMMEDIATE … COMMIT,
+in the journal's one thread (or inline, in virtual-time tests, which cannot see threads). What the rows mean is in
+`records`.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final, TypeVar
+
+import trio
+
+from restic_manager.domain.errors import StorageError
+from restic_manager.domain.model import new_id
+
+T = TypeVar("T")
+
+SCHEMA_VERSION: Final = 1
+
+_SCHEMA: Final = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE entries (
+    schedule_id TEXT PRIMARY KEY,
+    body BLOB NOT NULL,              -- protocol.messages.Entry, without its standing order
+    watermark INTEGER NOT NULL       -- microseconds since 1970: slots through here are decided
+) WITHOUT ROWID;
+CREATE TABLE fires (
+    schedule_id TEXT NOT NULL,
+    role TEXT NOT NULL,              -- pending or held: at most one each
+    slot INTEGER NOT NULL,
+    revision INTEGER NOT NULL,
+    trigger TEXT NOT NULL,
+    stands_for INTEGER NOT NULL,
+    sent INTEGER NOT NULL,           -- handed to the writer: only an answer or its own run ends it
+    superseded INTEGER NOT NULL,
+    PRIMARY KEY (schedule_id, role)
+) WITHOUT ROWID;
+CREATE TABLE jobs (
+    job_id TEXT PRIMARY KEY,
+    schedule_id TEXT,
+    slot INTEGER,
+    state TEXT NOT NULL,             -- running or finished
+    started_at INTEGER,              -- null: never started (a tombstone)
+    finished_at INTEGER,
+    outcome BLOB,                    -- domain.model.Outcome
+    report_seq INTEGER               -- the outbox sequence of its latest verdict
+) WITHOUT ROWID;
+CREATE INDEX jobs_finished_at ON jobs (finished_at);
+CREATE TABLE outbox (seq INTEGER PRIMARY KEY, type TEXT NOT NULL, frame TEXT NOT NULL);
+"""
+
+
+class Journal:
+    """The open journal. Use `open_journal`."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path, *, threads: bool) -> None:
+        self._connection = connection
+        self._path = path
+        self._limiter = trio.CapacityLimiter(1) if threads else None
+
+    async def write(self, change: Callable[[sqlite3.Connection], T]) -> T:
+        """Given a change, commit it alone and return its result; raise StorageError if it could not be committed.
+
+        The change's own exceptions roll it back and come out as they are. A cancelled caller's change still commits.
+        """
+        return await self._run(lambda: self._commit(change))
+
+    async def read(self, question: Callable[[sqlite3.Connection], T]) -> T:
+        """Given a question, return its answer; raise StorageError if the journal cannot be read."""
+        return await self._run(lambda: question(self._connection))
+
+    async def _run(self, call: Callable[[], T]) -> T:
+        try:
+            if self._limiter is None:
+                await trio.lowlevel.checkpoint()
+                return call()
+            return await trio.to_thread.run_sync(call, limiter=self._limiter)
+        except sqlite3.Error as error:
+            raise self._explain(error) from error
+
+    def _commit(self, change: Callable[[sqlite3.Connection], T]) -> T:
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            result = change(self._connection)
+            self._connection.execute("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise
+        return result
+
+    def _explain(self, error: sqlite3.Error) -> StorageError:
+        return _explain(self._path, error)
+
+
+@asynccontextmanager
+async def open_journal(path: Path, *, threads: bool = True) -> AsyncIterator[Journal]:
+    """Given the journal's path, open it (making it if there is none).
+
+    Raise StorageError if it is damaged, newer than this program, or its folder cannot be written. The caller holds the
+    data directory's lock.
+    """
+    try:
+        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
+    except sqlite3.Error as error:
+        raise _explain(path, error) from error
+    try:
+        try:
+            _prepare(connection, path)
+        except sqlite3.Error as error:
+            raise _explain(path, error) from error
+        yield Journal(connection, path, threads=threads)
+    finally:
+        connection.close()
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    if version > SCHEMA_VERSION:
+        raise StorageError(
+            f"{path} was written by a newer restic-manager (journal {version}, this program knows {SCHEMA_VERSION}): "
+            "upgrade the program on this host"
+        )
+    if version == SCHEMA_VERSION:
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    for statement in _SCHEMA.split(";\n"):
+        if statement.strip():
+            connection.execute(statement)
+    connection.execute("INSERT INTO meta VALUES ('journal_id', ?)", (new_id(),))
+    connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+    connection.execute("COMMIT")
+    path.chmod(0o600)
+
+
+def _explain(path: Path, error: sqlite3.Error) -> StorageError:
+    code = getattr(error, "sqlite_errorname", "") or type(error).__name__
+    if code.startswith("SQLITE_FULL"):
+        remedy = "the disk is full: make room; nothing was half-written"
+    elif code.startswith("SQLITE_READONLY"):
+        remedy = "the data directory is read-only: remount it, or choose another with --data-dir"
+    elif code.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+        remedy = "the file is damaged: restore it, or move it away (this agent then starts with a fresh journal)"
+    elif code.startswith("SQLITE_CANTOPEN"):
+        remedy = "the file cannot be opened: check the data directory and its permissions"
+    else:
+        remedy = f"{code}: {error}"
+    return StorageError(f"the agent's journal {path}: {remedy}")

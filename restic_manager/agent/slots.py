@@ -1,0 +1,436 @@
+"""The host's schedules and what is decided about their slots. Owns the in-memory mirror of entries and marks.
+
+Every operation is the same three steps under one lock: decide purely (`domain.planning`), commit to the journal, then
+change memory and ring the session. So a crash anywhere leaves either all of a decision or nothing of it. It refuses to
+know how a message travels and how a job is run.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+import msgspec
+import trio
+
+from restic_manager.agent import records
+from restic_manager.agent.entries import CHECKPOINT_EVERY, decode_entries, plan_of
+from restic_manager.agent.journal import Journal
+from restic_manager.agent.wakes import Wakes
+from restic_manager.domain import planning
+from restic_manager.domain.instants import instant_text, slot_text
+from restic_manager.domain.model import Fate, slot_job_id
+from restic_manager.domain.planning import Decided, Fire, Mark, Step
+from restic_manager.protocol.messages import (
+    Ended,
+    Entry,
+    Evidence,
+    ScheduleAck,
+    ScheduleFire,
+    ScheduleFired,
+    SlotDecided,
+)
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Tracked:
+    """One schedule as it is in force here: its entry, its mark, and the jobs of it that are unfinished here."""
+
+    entry: Entry | None  # None: it left the set, but a fire of it still waits for its answer
+    mark: Mark
+    jobs: set[str] = field(default_factory=set)
+    lateness: Evidence | None = None  # what made the pending catch-up late
+
+
+@dataclass(frozen=True)
+class Change:
+    """One schedule's part of a transaction: its step, and its entry if that changes too (`gone`: it leaves)."""
+
+    schedule_id: str
+    step: Step
+    entry: Entry | None = None
+    gone: bool = False
+
+
+class Slots:
+    """All schedules of this host. `ring` wakes the session: there is a fire or a report to send."""
+
+    def __init__(self, journal: Journal, *, host_id: str, ring: Callable[[], None]) -> None:
+        self._journal = journal
+        self._host_id = host_id
+        self._ring = ring
+        self._lock = trio.Lock()
+        self._tracked: dict[str, Tracked] = {}
+        self._wakes = Wakes()
+        self._link_up = False
+        self._to_send: dict[str, None] = {}  # in order, each schedule once
+        self._gap: Evidence | None = None
+        self.settled_at: datetime | None = None
+
+    async def load(self, now: datetime) -> None:
+        """Take up what the journal holds, every schedule to be looked at at once."""
+        entries, fires = await self._journal.read(records.load_schedules)
+        for number, (body, watermark) in enumerate(entries):
+            entry = msgspec.json.decode(body, type=Entry)
+            pending, sent, superseded, held = fires.pop(entry.schedule_id, (None, False, False, None))
+            mark = Mark(records.from_micros(watermark), pending, sent=sent, superseded=superseded, held=held)
+            self._tracked[entry.schedule_id] = Tracked(entry, mark)
+            self._wakes.set(entry.schedule_id, now)
+            if number % CHECKPOINT_EVERY == 0:
+                await trio.lowlevel.checkpoint()
+        for schedule_id, (pending, sent, superseded, held) in fires.items():
+            mark = Mark(now, pending, sent=sent, superseded=superseded, held=held)
+            self._tracked[schedule_id] = Tracked(None, mark)
+
+    # -- time ----------------------------------------------------------------------------------------------------------
+
+    async def look(self, now: datetime, *, everything: bool = False) -> datetime | None:
+        """Decide all that has come due by now and return when to look again (None: when something changes).
+
+        everything: the clock was set back, so look at every schedule, not only at those whose time has come.
+        """
+        async with self._lock:
+            due = list(self._tracked) if everything else self._wakes.due(now)
+            changes: list[Change] = []
+            for number, schedule_id in enumerate(due):
+                tracked = self._tracked.get(schedule_id)
+                if tracked is None or tracked.entry is None:
+                    continue
+                step = self._look_at(tracked.entry, tracked, now)
+                changes.append(Change(schedule_id, step))
+                if number % CHECKPOINT_EVERY == CHECKPOINT_EVERY - 1:
+                    await trio.lowlevel.checkpoint()
+            await self._commit(changes)
+            return self._wakes.first()
+
+    def _look_at(self, entry: Entry, tracked: Tracked, now: datetime) -> Step:
+        step = planning.look(plan_of(entry), self._mark_of(tracked), now, settled_at=self.settled_at)
+        if step.rebased_from is not None:
+            logger.warning(
+                "schedule %s: the clock was wrong: slots were decided through %s, now it is %s; going on from now",
+                entry.name,
+                instant_text(step.rebased_from),
+                instant_text(now),
+            )
+        return step
+
+    def note_gap(self, evidence: Evidence, settled_at: datetime | None) -> None:
+        """Remember that no slot could be seen in this interval, and until when catch-up runs are to wait."""
+        self._gap = evidence
+        self.settled_at = settled_at
+
+    # -- the set of schedules -----------------------------------------------------------------------------------------
+
+    async def apply(
+        self,
+        *,
+        epoch: str,
+        version: int,
+        raw_entries: Iterable[msgspec.Raw],
+        ended: Iterable[Ended],
+        to_local: Callable[[datetime], datetime],
+        now: datetime,
+    ) -> ScheduleAck:
+        """Replace the whole set by this one, in one transaction, and return the ack to send.
+
+        to_local translates the server's stamps to this host's clock, never beyond now. A slot falling into the swap is
+        looked at first, under the timing it belongs to.
+        """
+        entries, refused = await decode_entries(raw_entries)
+        async with self._lock:
+            ended_at = {item.schedule_id: to_local(item.ended_at) for item in ended}
+            same_epoch = await self._journal.read(lambda db: records.get_meta(db, "applied_epoch")) == epoch
+            changes: list[Change] = []
+            for number, (schedule_id, entry) in enumerate(entries.items()):
+                changes.append(self._entry_change(schedule_id, entry, to_local, now, same_epoch=same_epoch))
+                if number % CHECKPOINT_EVERY == CHECKPOINT_EVERY - 1:
+                    await trio.lowlevel.checkpoint()
+            for schedule_id, tracked in self._tracked.items():
+                if schedule_id not in entries and tracked.entry is not None:
+                    step = self._look_at(tracked.entry, tracked, now)
+                    over = planning.end(plan_of(tracked.entry), step.mark, ended_at=ended_at.get(schedule_id, now))
+                    changes.append(Change(schedule_id, _joined(step, over), gone=True))
+
+            def note(db: sqlite3.Connection) -> None:
+                records.set_meta(db, "applied_epoch", epoch)
+                records.set_meta(db, "applied_version", str(version))
+
+            await self._commit(changes, also=note)
+            logger.info("schedules: version %d applied, %d in use, %d refused", version, len(entries), len(refused))
+            return ScheduleAck(epoch=epoch, version=version, refused=tuple(refused))
+
+    def _entry_change(
+        self,
+        schedule_id: str,
+        entry: Entry,
+        to_local: Callable[[datetime], datetime],
+        now: datetime,
+        *,
+        same_epoch: bool,
+    ) -> Change:
+        tracked = self._tracked.get(schedule_id)
+        effective_from = to_local(entry.effective_from)
+        new = plan_of(entry)
+        if tracked is None or tracked.entry is None:
+            first = planning.begin(effective_from=effective_from, decided_through=entry.decided_through)
+            if tracked is not None:  # a fire from an earlier membership is still open
+                first = replace(tracked.mark, watermark=max(first.watermark, tracked.mark.watermark))
+            return Change(schedule_id, Step(first, wake=now), entry)
+        old = tracked.entry
+        looked = self._look_at(old, tracked, now)
+        unchanged = old.timing == entry.timing and old.enabled == entry.enabled
+        if unchanged and (old.revision == entry.revision or not same_epoch):
+            after = planning.refresh(
+                new, looked.mark, effective_from=effective_from, decided_through=entry.decided_through
+            )
+        else:
+            after = planning.change(
+                plan_of(old), new, looked.mark, effective_from=effective_from, decided_through=entry.decided_through
+            )
+        return Change(schedule_id, _joined(looked, after), entry)
+
+    # -- fires and their answers --------------------------------------------------------------------------------------
+
+    async def link_up(self, now: datetime) -> None:
+        """The link stands and was welcomed: every pending fire is to be sent, and counts as sent from here on."""
+        async with self._lock:
+            self._link_up = True
+            changes = []
+            for schedule_id, tracked in self._tracked.items():
+                if tracked.mark.pending is None or tracked.mark.superseded:
+                    continue
+                if not tracked.mark.sent and tracked.entry is not None:
+                    changes.append(Change(schedule_id, planning.hand_over(plan_of(tracked.entry), tracked.mark, now)))
+                self._to_send[schedule_id] = None
+            await self._commit(changes)
+        self._ring()
+
+    def link_down(self) -> None:
+        """The link is gone: fires wait, unsent, until it is back."""
+        self._link_up = False
+        self._to_send.clear()
+
+    def take_fires(self) -> list[ScheduleFire]:
+        """Return the fires to hand to the writer now, each once a link."""
+        fires = []
+        for schedule_id in self._to_send:
+            tracked = self._tracked.get(schedule_id)
+            if tracked is not None and tracked.mark.pending is not None and tracked.mark.sent:
+                pending = tracked.mark.pending
+                fires.append(
+                    ScheduleFire(
+                        schedule_id=schedule_id,
+                        revision=pending.revision,
+                        scheduled_at=pending.slot,
+                        trigger=pending.trigger,
+                        stands_for=pending.stands_for,
+                        evidence=tracked.lateness if pending.trigger == "catch-up" else None,
+                    )
+                )
+        self._to_send.clear()
+        return fires
+
+    async def answered(self, answer: ScheduleFired, now: datetime) -> None:
+        """Take the server's answer to a fire; one for a slot or revision not pending any more changes nothing."""
+        async with self._lock:
+            tracked = self._tracked.get(answer.schedule_id)
+            if tracked is None or tracked.mark.pending is None:
+                return
+            pending = tracked.mark.pending
+            if pending.slot != answer.scheduled_at or pending.revision != answer.revision:
+                return
+            if answer.answer == "rejected" and answer.code == "superseded":
+                # The new set is on its way; it says whether this slot is one of the new revision's.
+                changes = [Change(answer.schedule_id, Step(replace(tracked.mark, sent=False, superseded=True)))]
+            elif answer.answer == "rejected" or (answer.status is not None and answer.status.terminal):
+                if answer.answer == "rejected":
+                    logger.warning(
+                        "slot %s: not run: %s", slot_text(answer.scheduled_at), answer.message or answer.code
+                    )
+                changes = [Change(answer.schedule_id, self._closed(tracked, now))]
+            else:
+                return  # dispatched: the fire stays pending until its job starts here
+            await self._commit(changes)
+
+    async def ended_elsewhere(self, job_id: str, now: datetime) -> None:
+        """The server says this job ended without running here: if a pending fire is its, close it."""
+        async with self._lock:
+            for schedule_id, tracked in self._tracked.items():
+                pending = tracked.mark.pending
+                if pending is not None and slot_job_id(schedule_id, self._host_id, pending.slot) == job_id:
+                    await self._commit([Change(schedule_id, self._closed(tracked, now))])
+                    return
+
+    def _closed(self, tracked: Tracked, now: datetime) -> Step:
+        if tracked.jobs:  # a job of this schedule still runs here: the held slot goes on waiting for it
+            return Step(replace(tracked.mark, pending=None, sent=False, superseded=False), wake=None)
+        return planning.release(None if tracked.entry is None else plan_of(tracked.entry), tracked.mark, now)
+
+    # -- jobs ----------------------------------------------------------------------------------------------------------
+
+    def job_accepted(self, job_id: str, schedule_id: str | None) -> None:
+        """A job of this schedule waits for the runner or runs: until it ends, no other slot of it fires."""
+        if schedule_id is not None and schedule_id in self._tracked:
+            self._tracked[schedule_id].jobs.add(job_id)
+
+    async def job_started(
+        self,
+        schedule_id: str | None,
+        slot: datetime | None,
+        *,
+        also: Callable[[sqlite3.Connection], None],
+    ) -> None:
+        """Commit that a job starts (`also` writes its rows) together with the end of its slot's pending fire."""
+        async with self._lock:
+            changes = []
+            tracked = None if schedule_id is None else self._tracked.get(schedule_id)
+            if schedule_id is not None and tracked is not None:
+                pending = tracked.mark.pending
+                if pending is not None and slot is not None and pending.slot == slot:
+                    closed = replace(tracked.mark, pending=None, sent=False, superseded=False)
+                    changes.append(Change(schedule_id, Step(closed)))
+            await self._commit(changes, also=also)
+
+    async def job_ended(
+        self,
+        job_id: str,
+        schedule_id: str | None,
+        slot: datetime | None,
+        now: datetime,
+        *,
+        also: Callable[[sqlite3.Connection], None],
+    ) -> None:
+        """Commit that a job ended (`also` writes its rows) together with the release of the held slot."""
+        async with self._lock:
+            changes = []
+            tracked = None if schedule_id is None else self._tracked.get(schedule_id)
+            if schedule_id is not None and tracked is not None:
+                tracked.jobs.discard(job_id)
+                pending = tracked.mark.pending
+                of_another_slot = pending is not None and pending.slot != slot
+                if not tracked.jobs and not of_another_slot:
+                    changes.append(Change(schedule_id, self._closed(tracked, now)))
+            await self._commit(changes, also=also)
+
+    # -- the one way to change anything -------------------------------------------------------------------------------
+
+    async def _commit(
+        self,
+        changes: list[Change],
+        *,
+        also: Callable[[sqlite3.Connection], None] | None = None,
+    ) -> None:
+        changes = [self._handed_over(change) for change in changes]
+        decided = [(change.schedule_id, item) for change in changes for item in change.step.decided]
+        dirty = [change for change in changes if self._is_dirty(change)]
+
+        def write(db: sqlite3.Connection) -> None:
+            for change in dirty:
+                before = self._tracked.get(change.schedule_id)
+                if change.entry is not None:
+                    records.save_entry(db, change.entry, change.step.mark.watermark)
+                elif change.gone:
+                    records.drop_entry(db, change.schedule_id)
+                records.save_mark(db, change.schedule_id, None if before is None else before.mark, change.step.mark)
+            if decided:
+                records.append_reports(db, [self._report(schedule_id, item) for schedule_id, item in decided])
+            if also is not None:
+                also(db)
+
+        if dirty or decided or also is not None:
+            # Shielded: a closure in a thread always commits, and memory has to follow it.
+            with trio.CancelScope(shield=True):
+                await self._journal.write(write)
+        for change in changes:
+            self._remember(change)
+        if decided or also is not None or self._to_send:
+            self._ring()
+
+    def _handed_over(self, change: Change) -> Change:
+        """While the link is up a new fire is handed to the writer at once: stored as sent, one commit for both."""
+        mark = change.step.mark
+        if self._link_up and mark.pending is not None and not mark.sent and not mark.superseded:
+            return replace(change, step=replace(change.step, mark=replace(mark, sent=True)))
+        return change
+
+    def _is_dirty(self, change: Change) -> bool:
+        before = self._tracked.get(change.schedule_id)
+        if before is None or change.gone:
+            return True
+        if change.entry is not None and change.entry != before.entry:
+            return True
+        return replace(before.mark, running=False) != replace(change.step.mark, running=False)
+
+    def _remember(self, change: Change) -> None:
+        tracked = self._tracked.get(change.schedule_id)
+        mark = replace(change.step.mark, running=False)
+        if tracked is None:
+            tracked = self._tracked[change.schedule_id] = Tracked(change.entry, mark)
+        is_new_fire = mark.pending is not None and (mark.pending != tracked.mark.pending or not tracked.mark.sent)
+        if mark.pending is not None and mark.pending != tracked.mark.pending:
+            tracked.lateness = self._gap_before(mark.pending)
+        tracked.mark = mark
+        if change.entry is not None:
+            tracked.entry = msgspec.structs.replace(change.entry, standing_order=None)
+        if change.gone:
+            tracked.entry = None
+            self._wakes.set(change.schedule_id, None)
+            if mark.pending is None and not tracked.jobs:
+                del self._tracked[change.schedule_id]
+        elif tracked.entry is None:
+            if mark.pending is None and not tracked.jobs:
+                del self._tracked[change.schedule_id]
+        elif change.step.wake is not None:
+            self._wakes.set(change.schedule_id, change.step.wake)
+        elif change.entry is not None:
+            self._wakes.set(change.schedule_id, None)
+        if is_new_fire and mark.sent and self._link_up:
+            self._to_send[change.schedule_id] = None
+
+    def _mark_of(self, tracked: Tracked) -> Mark:
+        return replace(tracked.mark, running=bool(tracked.jobs))
+
+    def _report(self, schedule_id: str, item: Decided) -> records.MakeReport:
+        evidence = None
+        if item.fate in {Fate.COALESCED, Fate.MISSED} and self._gap is not None:
+            evidence = self._gap_over(item.first, item.last)
+
+        def make(seq: int) -> SlotDecided:
+            return SlotDecided(
+                seq=seq,
+                schedule_id=schedule_id,
+                revision=item.revision,
+                first=item.first,
+                last=item.last,
+                count=item.count,
+                fate=item.fate,
+                reason=item.reason,
+                into=item.into,
+                evidence=evidence,
+            )
+
+        return make
+
+    def _gap_before(self, fire: Fire) -> Evidence | None:
+        return self._gap_over(fire.slot, fire.slot) if fire.trigger == "catch-up" else None
+
+    def _gap_over(self, first: datetime, last: datetime) -> Evidence | None:
+        gap = self._gap
+        if gap is None or gap.since is None or gap.until is None or last < gap.since or first > gap.until:
+            return None
+        return gap
+
+
+def _joined(first: Step, second: Step) -> Step:
+    """Given two steps taken one after the other, return them as one."""
+    return Step(
+        second.mark,
+        first.decided + second.decided,
+        second.wake,
+        second.rebased_from or first.rebased_from,
+    )
