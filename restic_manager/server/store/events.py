@@ -1,0 +1,51 @@
+"""What somebody should be able to ask about later: joins, refusals, removals, new epochs. Owns the `events` table.
+
+Refuses to know what is worth an event, and how long history is kept. Never hand it a secret.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import sqlalchemy
+from msgspec import Struct
+from sqlalchemy import Connection
+
+from restic_manager.server.store import schema
+
+
+class EventRow(Struct, frozen=True, kw_only=True):
+    """One thing that happened. actor: `operator`, `server`, or the name of a host."""
+
+    id: int
+    at: datetime
+    actor: str
+    what: str
+    host_id: str | None
+    detail: str
+
+
+def record(tx: Connection, *, now: datetime, actor: str, what: str, detail: str, host_id: str | None = None) -> None:
+    """Given what happened and who did it, write it down. detail: a sentence for a person."""
+    tx.execute(schema.events.insert().values(at=now, actor=actor, what=what, host_id=host_id, detail=detail))
+
+
+def latest(tx: Connection, *, limit: int, host_id: str | None = None, what: str | None = None) -> list[EventRow]:
+    """Return the newest events (of one host, of one sort), newest first, at most `limit`."""
+    query = sqlalchemy.select(schema.events).order_by(schema.events.c.id.desc()).limit(limit)
+    if host_id is not None:
+        query = query.where(schema.events.c.host_id == host_id)
+    if what is not None:
+        query = query.where(schema.events.c.what == what)
+    return [EventRow(**row) for row in tx.execute(query).mappings()]
+
+
+def forget_before(tx: Connection, instant: datetime, *, limit: int) -> int:
+    """Given an instant, delete at most `limit` older events, oldest first; return how many."""
+    oldest = (
+        sqlalchemy.select(schema.events.c.id)
+        .where(schema.events.c.at < instant)
+        .order_by(schema.events.c.at)
+        .limit(limit)
+    )
+    return tx.execute(schema.events.delete().where(schema.events.c.id.in_(oldest))).rowcount
