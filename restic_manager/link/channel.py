@@ -227,7 +227,7 @@ class Link:
     async def _beat(self, interval: float, clock: Clock) -> None:
         limit = MISSED_HEARTBEATS * interval
         next_beat = trio.current_time() + interval
-        while not self.closed:
+        while self._ending is None and not self._wire.ended:
             now = trio.current_time()
             if now >= next_beat:
                 self.put(Heartbeat(clock=clock.now()))
