@@ -1,0 +1,90 @@
+"""How far each journal's reports are committed, and the reports that could not be used. Decides nothing about them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy import Connection, bindparam, func, select
+
+from restic_manager.protocol.session import JournalRecord
+from restic_manager.server.store.schema import journals, quarantine
+
+FRAME_LIMIT: Final = 64 << 10
+"""How many characters of a quarantined frame are kept."""
+KEPT: Final = 1_000
+"""How many quarantined reports of one host are kept: the newest."""
+
+
+def find(tx: Connection, host_id: str, journal_id: str) -> JournalRecord | None:
+    """Given a host's journal, return how far it is committed, None if it was never seen."""
+    row = tx.execute(
+        select(journals.c.acked_through, journals.c.acked_hash).where(
+            journals.c.host_id == host_id, journals.c.journal_id == journal_id
+        )
+    ).first()
+    return None if row is None else JournalRecord(acked_through=row.acked_through, acked_hash=row.acked_hash)
+
+
+def begin(tx: Connection, host_id: str, journal_id: str, record: JournalRecord, *, now: datetime) -> bool:
+    """Given a journal and from where it goes on, store that; return whether it is new while the host had another."""
+    if find(tx, host_id, journal_id) is not None:
+        advance(tx, host_id, journal_id, record)
+        return False
+    others = tx.execute(select(func.count()).select_from(journals).where(journals.c.host_id == host_id)).scalar() or 0
+    tx.execute(
+        journals.insert().values(
+            host_id=host_id,
+            journal_id=journal_id,
+            acked_through=record.acked_through,
+            acked_hash=record.acked_hash,
+            first_seen_at=now,
+        )
+    )
+    return others > 0
+
+
+_ADVANCE = (
+    journals.update()
+    .where(journals.c.host_id == bindparam("of_host"), journals.c.journal_id == bindparam("of_journal"))
+    .values(acked_through=bindparam("through"), acked_hash=bindparam("hash"))
+)
+
+
+def advance(tx: Connection, host_id: str, journal_id: str, record: JournalRecord) -> None:
+    """Given how far a journal's reports are applied now, store it."""
+    tx.execute(
+        _ADVANCE,
+        {
+            "of_host": host_id,
+            "of_journal": journal_id,
+            "through": record.acked_through,
+            "hash": record.acked_hash,
+        },
+    )
+
+
+def set_aside(
+    tx: Connection, host_id: str, journal_id: str, *, seq: int, reason: str, frame: str, now: datetime
+) -> None:
+    """Given a report that cannot be used, keep it with the reason; the oldest beyond the host's share go."""
+    tx.execute(
+        quarantine.insert().values(
+            host_id=host_id,
+            journal_id=journal_id,
+            seq=seq,
+            at=now,
+            reason=reason[:2_000],
+            frame=frame[:FRAME_LIMIT],
+        )
+    )
+    oldest_kept = (
+        select(quarantine.c.id)
+        .where(quarantine.c.host_id == host_id)
+        .order_by(quarantine.c.id.desc())
+        .limit(1)
+        .offset(KEPT)
+    )
+    found = tx.execute(oldest_kept).scalar()
+    if found is not None:
+        tx.execute(quarantine.delete().where(quarantine.c.host_id == host_id, quarantine.c.id <= found))
