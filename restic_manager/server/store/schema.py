@@ -122,7 +122,7 @@ invites = Table(
     Column("expires_at", Moment, nullable=False),
     Column("used_at", Moment),
     Column("revoked_at", Moment),
-    Column("joined_sha256", String(64)),
+    Column("joined_sha256", String(64), index=True),
 )
 
 # One row a journal (fresh agent data directory): how far its reports are committed, and the hash of the last of them.
@@ -214,6 +214,7 @@ assignments = Table(
     Column("enabled", Boolean, nullable=False),
     Column("valid_from", Moment, nullable=False),  # effective_from
     Column("valid_to", Moment),  # null while in force
+    Column("ended_version", BigInteger),  # the host's schedule_version that first was without this row
 )
 Index("ix_assignments_schedule_host", assignments.c.schedule_id, assignments.c.host_id, assignments.c.valid_to)
 Index("ix_assignments_host", assignments.c.host_id, assignments.c.valid_to)
@@ -256,6 +257,7 @@ jobs = Table(
 Index("ix_jobs_host_status_finished", jobs.c.host_id, jobs.c.status, jobs.c.finished_at)
 Index("ix_jobs_host_serial", jobs.c.host_id, jobs.c.serial)
 Index("ix_jobs_status_serial", jobs.c.status, jobs.c.serial)
+Index("ix_jobs_repo_serial", jobs.c.repo_id, jobs.c.serial)
 Index("ix_jobs_repo_kind_status", jobs.c.repo_id, jobs.c.kind, jobs.c.status)
 Index("ix_jobs_schedule_serial", jobs.c.schedule_id, jobs.c.serial)
 Index("ix_jobs_schedule_host_slot", jobs.c.schedule_id, jobs.c.host_id, jobs.c.slot)

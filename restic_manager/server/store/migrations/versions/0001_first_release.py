@@ -106,6 +106,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("token_sha256", name=op.f("uq_invites_token_sha256")),
     )
     op.create_index(op.f("ix_invites_host_id"), "invites", ["host_id"], unique=False)
+    op.create_index(op.f("ix_invites_joined_sha256"), "invites", ["joined_sha256"], unique=False)
     op.create_table(
         "journals",
         sa.Column("host_id", sa.String(length=64), nullable=False),
@@ -165,6 +166,7 @@ def upgrade() -> None:
         sa.Column("enabled", sa.Boolean(), nullable=False),
         sa.Column("valid_from", sa.BigInteger(), nullable=False),
         sa.Column("valid_to", sa.BigInteger(), nullable=True),
+        sa.Column("ended_version", sa.BigInteger(), nullable=True),
         sa.ForeignKeyConstraint(["host_id"], ["hosts.id"], name=op.f("fk_assignments_host_id")),
         sa.ForeignKeyConstraint(["schedule_id"], ["schedules.id"], name=op.f("fk_assignments_schedule_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_assignments")),
@@ -217,6 +219,7 @@ def upgrade() -> None:
     op.create_index("ix_jobs_host_serial", "jobs", ["host_id", "serial"], unique=False)
     op.create_index("ix_jobs_host_status_finished", "jobs", ["host_id", "status", "finished_at"], unique=False)
     op.create_index("ix_jobs_repo_kind_status", "jobs", ["repo_id", "kind", "status"], unique=False)
+    op.create_index("ix_jobs_repo_serial", "jobs", ["repo_id", "serial"], unique=False)
     op.create_index("ix_jobs_schedule_host_slot", "jobs", ["schedule_id", "host_id", "slot"], unique=False)
     op.create_index("ix_jobs_schedule_serial", "jobs", ["schedule_id", "serial"], unique=False)
     op.create_index("ix_jobs_status_serial", "jobs", ["status", "serial"], unique=False)
