@@ -125,6 +125,17 @@ class Link:
         if not self.closed:
             self._tasks.nursery.start_soon(self._beat, interval, clock, name=f"link heartbeat {self.remote}")
 
+    async def answers(self, within: float) -> bool:
+        """Given a number of seconds, return whether the peer proves in that time that it is still there."""
+        if self.closed:
+            return False
+        answered = trio.Event()
+        # A task of the link's own: a ping given up half-way would tear a frame.
+        self._tasks.nursery.start_soon(self._ask, answered, name=f"link probe {self.remote}")
+        with trio.move_on_after(within):
+            await answered.wait()
+        return answered.is_set() and not self.closed
+
     async def close(self, code: int = 1000, reason: str = "", *, drain: float = 5.0) -> None:
         """Given a close code, send what is queued (for at most `drain` seconds), then the close, and wait for its end.
 
@@ -247,6 +258,13 @@ class Link:
         if self._wire.writing_since is not None and now - self._wire.writing_since >= limit:
             return f"nothing could be sent for {limit:g} s"
         return None
+
+    async def _ask(self, answered: trio.Event) -> None:
+        try:
+            await self._connection.ping()
+        except ConnectionClosed:
+            return
+        answered.set()
 
     # -- small parts ---------------------------------------------------------------------------------------------------
 
