@@ -73,7 +73,8 @@ CLASSES: tuple[FailureClass, ...] = (
         "no_space",
         "There is no space left: on the repository's side most likely, else in the cache or temporary folder of this "
         "host. Free or add space; pruning a full repository needs some too.",
-        r"no space left on device|disk quota exceeded|507 Insufficient Storage|QuotaExceeded|413 Request Entity Too Large",
+        r"no space left on device|disk quota exceeded|507 Insufficient Storage|QuotaExceeded"
+        r"|413 Request Entity Too Large",
     ),
     FailureClass(
         "access_denied",
@@ -106,7 +107,8 @@ CLASSES: tuple[FailureClass, ...] = (
         "name and firewall between it and this host. The next run tries again by itself.",
         r"connection refused|connection reset|no such host|i/o timeout|network is unreachable|no route to host"
         r"|broken pipe|TLS handshake|x509:|server misbehaving|context deadline exceeded|Client\.Timeout"
-        r"|dial (?:tcp|unix)|unexpected EOF|: EOF\b|connection timed out|could not resolve|ssh: connect to host|\b50[0234] [A-Z]"
+        r"|dial (?:tcp|unix)|unexpected EOF|: EOF\b|connection timed out|could not resolve|ssh: connect to host"
+        r"|\b50[0234] [A-Z]"
         r"|unable to start the sftp session|use of closed network connection|http2: ",
     ),
 )

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 from restic_manager.domain.model import Failure, Kind, Outcome, Status
-from restic_manager.restic.output import MAX_ERROR_LINES, Heard, cut
 from restic_manager.restic.failures import CLASSES, REMEDIES, FailureClass
+from restic_manager.restic.output import MAX_ERROR_LINES, Heard, cut
 from restic_manager.restic.version import Version
 
 

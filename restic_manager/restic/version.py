@@ -6,6 +6,7 @@ Pure. Refuses to know how restic is found or run.
 from __future__ import annotations
 
 import re
+import signal
 from dataclasses import dataclass
 from enum import Enum
 
@@ -84,3 +85,8 @@ def check_version(version: Version) -> None:
             "install a newer one from your distribution's backports or from restic's releases",
             code="restic_too_old",
         )
+
+
+def stop_signal(version: Version) -> signal.Signals:
+    """Given a version, return the signal on which it ends in order and gives its lock back."""
+    return signal.SIGTERM if version.has(Feature.SIGTERM_CANCELS) else signal.SIGINT
