@@ -169,7 +169,8 @@ async def test_a_stuck_write_is_noticed_after_three_intervals(autojump_clock: tr
     async with linked() as pair, trio.open_nursery() as nursery:
 
         async def talk() -> None:
-            while pair.agent.put(Goodbye(reason="still talking")):
+            for _ in range(30):
+                pair.agent.put(Goodbye(reason="still talking"))
                 await trio.sleep(5)
 
         pair.server_sends.shut()
