@@ -102,21 +102,21 @@ def answer_fire(
     answer = _timed(slot, own, same_tzdata=same_tzdata)
     if isinstance(answer, Dispatched) and fate is not None:
         why = f" ({fate.reason})" if fate.reason else ""
-        return Rejected("already_decided", f"the ledger already holds {slot_text(slot)} as {fate.fate}{why}")
+        return Rejected("decided", f"the ledger already holds {slot_text(slot)} as {fate.fate}{why}")
     return answer
 
 
 def _stranger(slot: datetime, now: datetime, *, schedule_known: bool, intervals: Sequence[Interval]) -> Rejected | None:
     """Return why this is no instant of a schedule of this host at all, None if it may be."""
     if slot.microsecond:
-        return Rejected("not_whole_second", f"{slot.isoformat()} is no slot: slots are whole seconds")
+        return Rejected("not_a_slot", f"{slot.isoformat()} is no slot: slots are whole seconds")
     if not schedule_known:
         return Rejected("unknown_schedule", "the server knows no such schedule")
     if not intervals:
-        return Rejected("other_host", "this schedule is not this host's and never was")
+        return Rejected("not_a_target", "this schedule is not this host's and never was")
     if slot > now + FUTURE_LIMIT:
         return Rejected(
-            "in_future",
+            "future",
             f"{slot_text(slot)} is more than {FUTURE_LIMIT.seconds // 60} min in the server's future "
             f"({slot_text(now)} there): set the host's clock",
         )
@@ -173,7 +173,7 @@ def _outside(slot: datetime, revision: int, intervals: Sequence[Interval], offse
         return Rejected("not_a_target", f"this host was not a target of the schedule at {text}")
     if not there.enabled:
         return Rejected("disabled", f"the schedule was disabled at {text}")
-    return Rejected("old_revision", f"at {text} revision {there.revision} was in force, not {revision}")
+    return Rejected("superseded", f"at {text} revision {there.revision} was in force, not {revision}")
 
 
 def _near(timetable: Timetable, instant: datetime) -> bool:

@@ -257,7 +257,7 @@ class ScheduleFired(Message, frozen=True, kw_only=True, tag="schedule.fired"):
     """Server: the answer to a fire. dispatched and duplicate carry the job; rejected carries code and message.
 
     revision is the fire's own, so that the answer to a fire of an old revision closes no later one of the same slot.
-    Codes: unknown_schedule, not_a_target, disabled, superseded, not_a_slot, future, decided.
+    Codes: unknown_schedule, not_a_target, disabled, superseded, unknown_revision, not_a_slot, future, decided.
     """
 
     schedule_id: Id

@@ -97,3 +97,16 @@ def covering(tx: Connection, schedule_id: str, host_id: str, slot: datetime, rev
         _COVERING, {"schedule_id": schedule_id, "host_id": host_id, "slot": slot, "revision": revision}
     ).first()
     return None if found is None else KnownFate(Fate(found.fate), found.reason)
+
+
+def forget_single(tx: Connection, schedule_id: str, host_id: str, slot: datetime) -> None:
+    """Given a slot that turns out to have run, take back the fate of this slot alone that said otherwise."""
+    tx.execute(
+        fates.delete().where(
+            fates.c.schedule_id == schedule_id,
+            fates.c.host_id == host_id,
+            fates.c.first_slot == slot,
+            fates.c.last_slot == slot,
+            fates.c.fate != Fate.RAN.value,
+        )
+    )
