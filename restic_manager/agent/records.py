@@ -151,14 +151,21 @@ def _save_fire(
 
 
 @dataclass(frozen=True)
+class JobKey:
+    """Which job, of which slot if any, and when it started here (None: it never did)."""
+
+    job_id: str
+    schedule_id: str | None = None
+    slot: datetime | None = None
+    started_at: datetime | None = None
+
+
+@dataclass(frozen=True)
 class JobRecord:
     """A job this journal knows."""
 
-    job_id: str
-    schedule_id: str | None
-    slot: datetime | None
+    key: JobKey
     state: str
-    started_at: datetime | None
     finished_at: datetime | None
     outcome: Outcome | None
     report_seq: int | None
@@ -181,50 +188,42 @@ _JOB_COLUMNS: Final = "SELECT job_id, schedule_id, slot, state, started_at, fini
 def _job(row: tuple[object, ...]) -> JobRecord:
     job_id, schedule_id, slot, state, started_at, finished_at, outcome, report_seq = row
     return JobRecord(
-        job_id=str(job_id),
-        schedule_id=None if schedule_id is None else str(schedule_id),
-        slot=from_micros(slot) if isinstance(slot, int) else None,
+        key=JobKey(
+            job_id=str(job_id),
+            schedule_id=None if schedule_id is None else str(schedule_id),
+            slot=from_micros(slot) if isinstance(slot, int) else None,
+            started_at=from_micros(started_at) if isinstance(started_at, int) else None,
+        ),
         state=str(state),
-        started_at=from_micros(started_at) if isinstance(started_at, int) else None,
         finished_at=from_micros(finished_at) if isinstance(finished_at, int) else None,
         outcome=msgspec.json.decode(outcome, type=Outcome) if isinstance(outcome, bytes) else None,
         report_seq=report_seq if isinstance(report_seq, int) else None,
     )
 
 
-def job_started(
-    db: sqlite3.Connection, job_id: str, *, schedule_id: str | None, slot: datetime | None, started_at: datetime
-) -> None:
+def job_started(db: sqlite3.Connection, key: JobKey) -> None:
     """Record that restic is about to be spawned for this job."""
-    db.execute(
-        "INSERT INTO jobs VALUES (?, ?, ?, 'running', ?, NULL, NULL, NULL)",
-        (job_id, schedule_id, None if slot is None else to_micros(slot), to_micros(started_at)),
-    )
+    db.execute("INSERT INTO jobs VALUES (?, ?, ?, 'running', ?, NULL, NULL, NULL)", _key_columns(key))
 
 
 def job_finished(
-    db: sqlite3.Connection,
-    job_id: str,
-    *,
-    schedule_id: str | None,
-    slot: datetime | None,
-    finished_at: datetime,
-    outcome: Outcome,
-    report_seq: int,
+    db: sqlite3.Connection, key: JobKey, *, finished_at: datetime, outcome: Outcome, report_seq: int
 ) -> None:
     """Record a verdict; for a job that never started here this makes its row (a tombstone)."""
     db.execute(
-        "INSERT INTO jobs VALUES (?, ?, ?, 'finished', NULL, ?, ?, ?) ON CONFLICT (job_id) DO UPDATE SET"
+        "INSERT INTO jobs VALUES (?, ?, ?, 'finished', ?, ?, ?, ?) ON CONFLICT (job_id) DO UPDATE SET"
         " state = 'finished', finished_at = excluded.finished_at, outcome = excluded.outcome,"
         " report_seq = excluded.report_seq",
-        (
-            job_id,
-            schedule_id,
-            None if slot is None else to_micros(slot),
-            to_micros(finished_at),
-            msgspec.json.encode(outcome),
-            report_seq,
-        ),
+        (*_key_columns(key), to_micros(finished_at), msgspec.json.encode(outcome), report_seq),
+    )
+
+
+def _key_columns(key: JobKey) -> tuple[str, str | None, int | None, int | None]:
+    return (
+        key.job_id,
+        key.schedule_id,
+        None if key.slot is None else to_micros(key.slot),
+        None if key.started_at is None else to_micros(key.started_at),
     )
 
 

@@ -278,44 +278,34 @@ class Slots:
         if schedule_id is not None and schedule_id in self._tracked:
             self._tracked[schedule_id].jobs.add(job_id)
 
-    async def job_started(
-        self,
-        schedule_id: str | None,
-        slot: datetime | None,
-        *,
-        also: Callable[[sqlite3.Connection], None],
-    ) -> None:
+    async def job_started(self, key: records.JobKey, *, also: Callable[[sqlite3.Connection], None]) -> None:
         """Commit that a job starts (`also` writes its rows) together with the end of its slot's pending fire."""
         async with self._lock:
             changes = []
-            tracked = None if schedule_id is None else self._tracked.get(schedule_id)
-            if schedule_id is not None and tracked is not None:
-                pending = tracked.mark.pending
-                if pending is not None and slot is not None and pending.slot == slot:
+            tracked = self._tracked_of(key)
+            if tracked is not None and key.schedule_id is not None:
+                tracked.jobs.add(key.job_id)
+                if tracked.mark.pending is not None and tracked.mark.pending.slot == key.slot:
                     closed = replace(tracked.mark, pending=None, sent=False, superseded=False)
-                    changes.append(Change(schedule_id, Step(closed)))
+                    changes.append(Change(key.schedule_id, Step(closed)))
             await self._commit(changes, also=also)
 
     async def job_ended(
-        self,
-        job_id: str,
-        schedule_id: str | None,
-        slot: datetime | None,
-        now: datetime,
-        *,
-        also: Callable[[sqlite3.Connection], None],
+        self, key: records.JobKey, now: datetime, *, also: Callable[[sqlite3.Connection], None]
     ) -> None:
         """Commit that a job ended (`also` writes its rows) together with the release of the held slot."""
         async with self._lock:
             changes = []
-            tracked = None if schedule_id is None else self._tracked.get(schedule_id)
-            if schedule_id is not None and tracked is not None:
-                tracked.jobs.discard(job_id)
+            tracked = self._tracked_of(key)
+            if tracked is not None and key.schedule_id is not None:
+                tracked.jobs.discard(key.job_id)
                 pending = tracked.mark.pending
-                of_another_slot = pending is not None and pending.slot != slot
-                if not tracked.jobs and not of_another_slot:
-                    changes.append(Change(schedule_id, self._closed(tracked, now)))
+                if not tracked.jobs and (pending is None or pending.slot == key.slot):
+                    changes.append(Change(key.schedule_id, self._closed(tracked, now)))
             await self._commit(changes, also=also)
+
+    def _tracked_of(self, key: records.JobKey) -> Tracked | None:
+        return None if key.schedule_id is None else self._tracked.get(key.schedule_id)
 
     # -- the one way to change anything -------------------------------------------------------------------------------
 

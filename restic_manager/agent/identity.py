@@ -1,0 +1,184 @@
+"""Who this host is to its server. Owns the credential file and the join; knows nothing of schedules and jobs.
+
+Joining survives a crash at any point: the credential is made and fsynced before the server hears its hash, and the same
+token with the same hash gets the same answer until it expires. On a rejoin the old credential stays in use until the
+server has taken the new one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import random
+import secrets
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import trio
+
+from restic_manager import __version__
+from restic_manager.domain.errors import InputError, RefusedError, StorageError, UnreachableError
+from restic_manager.domain.instants import duration_text
+from restic_manager.link import Link, LinkClosed
+from restic_manager.protocol.messages import PROTOCOL_VERSION, Join, Joined, Refused
+from restic_manager.runtime.datadir import atomic_write
+
+logger = logging.getLogger(__name__)
+
+DialJoin = Callable[[str], AbstractAsyncContextManager[Link]]
+"""Given the join token, dial the server's `/join`."""
+
+_ANSWER_WITHIN: Final = 30.0
+
+
+class Identity(msgspec.Struct, frozen=True, kw_only=True):
+    """What the server knows this host as. Holds the credential: no readable repr."""
+
+    host_id: str
+    host_name: str
+    credential: str
+    token_sha256: str
+
+    def __repr__(self) -> str:
+        """Name the host, never its credential."""
+        return f"Identity({self.host_name!r})"
+
+
+class _Candidate(msgspec.Struct, frozen=True, kw_only=True):
+    """A credential on its way: kept until the server has answered the join with this token."""
+
+    credential: str
+    token_sha256: str
+
+
+def sha256_hex(text: str) -> str:
+    """Given a token or credential, return the SHA-256 the server stores of it."""
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+class IdentityFiles:
+    """The two files in the data directory, both 0600: the identity, and a candidate while a join is under way."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._identity = data_dir / "agent-identity.json"
+        self._candidate = data_dir / "agent-identity.joining.json"
+
+    def load(self) -> Identity | None:
+        """Return the identity, or None before the first join; raise StorageError if the file is damaged."""
+        raw = _read(self._identity)
+        if raw is None:
+            return None
+        try:
+            return msgspec.json.decode(raw, type=Identity)
+        except msgspec.DecodeError as error:
+            raise StorageError(
+                f"{self._identity} is damaged ({error}): restore it, or invite this host again and start the agent "
+                "with the new token"
+            ) from None
+
+    def candidate_for(self, token_sha256: str) -> str:
+        """Given a token's hash, return the credential to join with: that of an earlier try, or a fresh one."""
+        raw = _read(self._candidate)
+        if raw is not None:
+            try:
+                earlier = msgspec.json.decode(raw, type=_Candidate)
+            except msgspec.DecodeError:
+                earlier = None  # torn by a crash before it was used: it was never told to anybody
+            if earlier is not None and earlier.token_sha256 == token_sha256:
+                return earlier.credential
+        credential = "rmc1-" + secrets.token_urlsafe(32)
+        candidate = _Candidate(credential=credential, token_sha256=token_sha256)
+        atomic_write(self._candidate, msgspec.json.encode(candidate))
+        return credential
+
+    def store(self, identity: Identity) -> None:
+        """Make this the identity, and forget the candidate it came from."""
+        atomic_write(self._identity, msgspec.json.encode(identity))
+        self._candidate.unlink(missing_ok=True)
+
+
+async def establish(files: IdentityFiles, token: str | None, dial: DialJoin, *, reconnect_max: float) -> Identity:
+    """Given the token on the command line, if any, return this host's identity, joining first if that is needed.
+
+    Raise InputError if there is neither an identity nor a token, RefusedError if the server refuses the token and there
+    is no identity to go on with. While the server cannot be reached it tries again, for ever, with growing pauses.
+    """
+    known = files.load()
+    if token is None:
+        if known is None:
+            raise InputError(
+                "this host has not joined yet: run `restic-manager host invite NAME` on the server and start the agent "
+                "with the token it prints"
+            )
+        return known
+    token_sha256 = sha256_hex(token)
+    if known is not None and known.token_sha256 == token_sha256:
+        return known  # the token this host joined with: a service file may go on naming it
+    credential = files.candidate_for(token_sha256)
+    attempt = 0
+    while True:
+        try:
+            joined = await _join(token, credential, dial)
+        except RefusedError as refusal:
+            if refusal.retry:
+                logger.warning("joining: %s; trying again", refusal.message)
+            elif known is None:
+                raise
+            else:
+                logger.warning("joining again was refused (%s); going on as host %s", refusal.message, known.host_name)
+                return known
+        except (UnreachableError, LinkClosed) as error:
+            logger.warning("joining: %s; trying again", error)
+        else:
+            identity = Identity(
+                host_id=joined.host_id, host_name=joined.host_name, credential=credential, token_sha256=token_sha256
+            )
+            files.store(identity)
+            logger.info("joined as host %s", identity.host_name)
+            return identity
+        pause = backoff(attempt, reconnect_max)
+        logger.info("next try in %s", duration_text_of(pause))
+        await trio.sleep(pause)
+        attempt += 1
+
+
+async def _join(token: str, credential: str, dial: DialJoin) -> Joined:
+    async with dial(token) as link:
+        await link.send(
+            Join(protocol=PROTOCOL_VERSION, agent_version=__version__, credential_sha256=sha256_hex(credential))
+        )
+        with trio.move_on_after(_ANSWER_WITHIN):
+            incoming = await link.receive()
+            match incoming.message:
+                case Joined() as joined:
+                    return joined
+                case Refused() as refused:
+                    raise RefusedError(refused.message, code=refused.code, retry=refused.retry)
+                case other:
+                    raise UnreachableError(f"the server answered a join with {type(other).__name__}")
+    raise UnreachableError(f"the server did not answer the join within {_ANSWER_WITHIN:g} s")
+
+
+def backoff(attempt: int, longest: float, *, first: float = 1.0) -> float:
+    """Given how many tries failed before, return seconds to wait: full jitter over a doubling span, capped."""
+    span = min(longest, first * 2.0 ** min(attempt, 30))
+    return random.uniform(0.0, span)  # noqa: S311 - spreads load, guards nothing
+
+
+def duration_text_of(seconds: float) -> str:
+    """Given seconds, return them for a log line: parts of a second only where they matter."""
+    from datetime import timedelta
+
+    return f"{seconds:.1f}s" if seconds < 10 else duration_text(timedelta(seconds=seconds))
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StorageError(f"{path} cannot be read: {error.strerror}") from error

@@ -1,0 +1,291 @@
+"""Which orders run, and what is reported of them. One heavy job at a time, in order; each job has its own barrier.
+
+Owns the jobs of this process from `command.run` to the verdict in the outbox. Decides nothing about slots (that is
+`slots`) and knows nothing of restic but that running a task gives an outcome. A job is journaled before anything is
+spawned; an id that is known is never run twice.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final, Literal, Protocol
+
+import trio
+
+from restic_manager.agent import records
+from restic_manager.agent.joblog import JobLogWriter, LogBudget
+from restic_manager.agent.journal import Journal
+from restic_manager.agent.slots import Slots
+from restic_manager.domain.model import Failure, Outcome, Progress, Status, kind_of
+from restic_manager.protocol.messages import CommandCancel, CommandRun, JobClaim, JobFinished, JobProgress, JobStarted
+from restic_manager.runtime.clock import Clock
+
+logger = logging.getLogger(__name__)
+
+Stream = Literal["stdout", "stderr", "agent"]
+_ENDING_WITHIN: Final = 30.0
+"""Seconds a verdict may take to reach the journal while everything around is being cancelled."""
+
+
+class RunOrder(Protocol):
+    """How an order is carried out: by restic in the program, by a pretend one in virtual-time tests."""
+
+    def __call__(
+        self,
+        order: CommandRun,
+        *,
+        on_lines: Callable[[Stream, Sequence[str]], Awaitable[None]],
+        on_progress: Callable[[Progress], None],
+        stop: trio.Event,
+    ) -> Awaitable[Outcome]:
+        """Given an order, run it to its outcome; `stop` asks for the cancel ladder."""
+
+
+@dataclass
+class _Job:
+    order: CommandRun
+    stop: trio.Event = field(default_factory=trio.Event)
+    stopping_agent: bool = False
+
+
+class Runner:
+    """Accepts orders and cancels, runs jobs, keeps the latest progress of each."""
+
+    def __init__(
+        self, journal: Journal, slots: Slots, clock: Clock, run_order: RunOrder, *, ring: Callable[[], None]
+    ) -> None:
+        self._journal = journal
+        self._slots = slots
+        self._clock = clock
+        self._run_order = run_order
+        self._ring = ring
+        self._waiting: deque[_Job] = deque()
+        self._running: dict[str, _Job] = {}
+        self._progress: dict[str, Progress] = {}
+        self._bell_in, self._bell = trio.open_memory_channel[None](1)
+        self._draining = False
+        self._idle = trio.Event()
+        self._budget = LogBudget()
+
+    # -- what the server says -----------------------------------------------------------------------------------------
+
+    async def accept(self, order: CommandRun) -> None:
+        """Take an order: queue it, or answer with what is known of its id."""
+        if self._find(order.job_id) is not None or self._draining:
+            return  # it is under way, or this agent is: after the restart it is not in the hello, so it comes again
+        known, forgotten = await self._journal.read(
+            lambda db: (records.find_job(db, order.job_id), records.forgot_before(db))
+        )
+        if known is not None:
+            await self._report_again(known)
+        elif forgotten is not None and order.ordered_at < forgotten:
+            failure = Failure(
+                code="unknown_too_old",
+                message="this order is older than what this agent remembers: it may have run, so it was not run again",
+            )
+            await self._finish(_key(order), Outcome(status=Status.INTERRUPTED, error=failure))
+        elif order.recover:
+            failure = Failure(
+                code="unknown_job", message="this agent knows nothing of this job: there is no run to look for"
+            )
+            await self._finish(_key(order), Outcome(status=Status.INTERRUPTED, error=failure))
+        elif self._find(order.job_id) is None:
+            self._waiting.append(_Job(order))
+            self._slots.job_accepted(order.job_id, order.schedule_id)
+            self._wake()
+
+    async def cancel(self, command: CommandCancel) -> None:
+        """Take a cancel: stop the job, or remember that it is never to start; or hear that it ended on the server."""
+        if command.status is not None:
+            self._waiting = deque(job for job in self._waiting if job.order.job_id != command.job_id)
+            await self._slots.ended_elsewhere(command.job_id, self._clock.now())
+            return
+        job = self._find(command.job_id)
+        if job is not None and job.order.job_id in self._running:
+            job.stop.set()
+            return
+        if job is None:
+            known = await self._journal.read(lambda db: records.find_job(db, command.job_id))
+            if known is not None:
+                await self._report_again(known)
+                return
+        else:
+            self._waiting.remove(job)
+        failure = Failure(
+            code="cancelled", message=f"cancelled before it started: {command.reason or 'by an operator'}"
+        )
+        key = records.JobKey(command.job_id) if job is None else _key(job.order)
+        await self._finish(key, Outcome(status=Status.CANCELLED, error=failure))
+
+    def claims(self) -> tuple[JobClaim, ...]:
+        """Return the jobs that wait for the runner, for the hello (running and finished ones are in the journal)."""
+        return tuple(
+            JobClaim(
+                job_id=job.order.job_id,
+                state="accepted",
+                schedule_id=job.order.schedule_id,
+                scheduled_at=job.order.scheduled_at,
+            )
+            for job in self._waiting
+        )
+
+    def take_progress(self) -> list[JobProgress]:
+        """Return the latest progress of each job that has moved since it was last taken."""
+        taken = [JobProgress(job_id=job_id, progress=progress) for job_id, progress in self._progress.items()]
+        self._progress.clear()
+        return taken
+
+    def acknowledged(self, waiting: int) -> None:
+        """The outbox shrank to this many characters: there is room for logs again."""
+        self._budget.set_waiting(waiting)
+
+    # -- running -------------------------------------------------------------------------------------------------------
+
+    async def recover(self) -> None:
+        """Before anything runs: jobs the process before left behind are interrupted, and said so."""
+        left = await self._journal.read(records.running_jobs)
+        for record in left:
+            failure = Failure(
+                code="agent_stopped", message="the agent stopped while this job ran; how far restic came is not known"
+            )
+            outcome = Outcome(status=Status.INTERRUPTED, error=failure)
+            await self._finish(record.key, outcome)
+        await self._journal.write(lambda db: records.forget_old_jobs(db, self._clock.now()))
+        self._budget.set_waiting(await self._journal.read(records.outbox_size))
+
+    async def run(self) -> None:
+        """Start waiting jobs as the runner gets free, for ever; each in the `jobs` nursery."""
+        async with trio.open_nursery() as jobs:
+            while True:
+                while self._waiting and not self._draining and not self._heavy_running():
+                    job = self._waiting.popleft()
+                    self._running[job.order.job_id] = job
+                    jobs.start_soon(self._run_job, job, name=f"job {job.order.job_id[:8]}")
+                if self._draining and not self._running:
+                    self._idle.set()
+                await self._bell.receive()
+
+    async def drain(self) -> None:
+        """Start nothing more, ask what runs to stop, and return when it has ended and its verdict is journaled."""
+        self._draining = True
+        for job in self._running.values():
+            job.stopping_agent = True
+            job.stop.set()
+        self._wake()
+        await self._idle.wait()
+
+    def _heavy_running(self) -> bool:
+        return any(kind_of(job.order.spec).heavy for job in self._running.values())
+
+    async def _run_job(self, job: _Job) -> None:
+        try:
+            key = _key(job.order, self._clock.now())
+            await self._slots.job_started(key, also=lambda db: _write_started(db, key))
+            outcome = await self._outcome(job)
+            with trio.move_on_after(_ENDING_WITHIN, shield=True):
+                await self._finish(key, outcome)
+        finally:
+            del self._running[job.order.job_id]
+            self._progress.pop(job.order.job_id, None)
+            self._wake()
+
+    async def _outcome(self, job: _Job) -> Outcome:
+        """Run the order behind its own crash barrier: a bug of ours is one failed job, not a stopped agent."""
+        log = JobLogWriter(self._journal, self._clock, self._budget, job.order.job_id, ring=self._ring)
+        try:
+            outcome = await self._run_order(
+                job.order,
+                on_lines=log.lines,
+                on_progress=lambda progress: self._note_progress(job.order.job_id, progress),
+                stop=job.stop,
+            )
+            await log.close()
+        except Exception as error:  # the job's barrier
+            logger.exception("job %s: the agent failed", job.order.job_id)
+            failure = Failure(
+                code="internal", message=f"the agent failed while running this job: {type(error).__name__}; see its log"
+            )
+            return Outcome(status=Status.FAILED, error=failure)
+        if job.stopping_agent and outcome.status is Status.CANCELLED:
+            failure = Failure(code="agent_stopped", message="the agent was stopped while this job ran")
+            return Outcome(
+                status=Status.INTERRUPTED,
+                exit_code=outcome.exit_code,
+                error=failure,
+                snapshot_id=outcome.snapshot_id,
+                stats=outcome.stats,
+            )
+        return outcome
+
+    async def _finish(self, key: records.JobKey, outcome: Outcome, *, finished_at: datetime | None = None) -> None:
+        """Commit a verdict: the job's row, its report and the release of what waited for it, in one transaction."""
+        at = finished_at or self._clock.now()
+
+        def report(seq: int) -> JobFinished:
+            return JobFinished(
+                seq=seq,
+                job_id=key.job_id,
+                outcome=outcome,
+                started_at=key.started_at,
+                finished_at=at,
+                schedule_id=key.schedule_id,
+                scheduled_at=key.slot,
+            )
+
+        def write(db: sqlite3.Connection) -> None:
+            seq = records.append_reports(db, [report])
+            records.job_finished(db, key, finished_at=at, outcome=outcome, report_seq=seq)
+
+        await self._slots.job_ended(key, self._clock.now(), also=write)
+        level = logging.INFO if outcome.status is Status.SUCCEEDED else logging.WARNING
+        said = "" if outcome.error is None else f": {outcome.error.message}"
+        logger.log(level, "job %s %s%s", key.job_id, outcome.status, said)
+
+    async def _report_again(self, known: records.JobRecord) -> None:
+        """The server asks about a job that ended here: say the verdict again, unless it is still on its way."""
+        acked = await self._journal.read(lambda db: int(records.get_meta(db, "outbox_acked") or 0))
+        on_its_way = known.report_seq is not None and known.report_seq > acked
+        if known.outcome is not None and not on_its_way:
+            await self._finish(known.key, known.outcome, finished_at=known.finished_at)
+
+    def _find(self, job_id: str) -> _Job | None:
+        if job_id in self._running:
+            return self._running[job_id]
+        return next((job for job in self._waiting if job.order.job_id == job_id), None)
+
+    def _note_progress(self, job_id: str, progress: Progress) -> None:
+        self._progress[job_id] = progress
+        self._ring()
+
+    def _wake(self) -> None:
+        try:
+            self._bell_in.send_nowait(None)
+        except trio.WouldBlock:
+            return  # it has been rung already
+
+
+def _key(order: CommandRun, started_at: datetime | None = None) -> records.JobKey:
+    return records.JobKey(order.job_id, order.schedule_id, order.scheduled_at, started_at)
+
+
+def _write_started(db: sqlite3.Connection, key: records.JobKey) -> None:
+    started_at = key.started_at
+    if started_at is None:
+        raise ValueError("a job starts at an instant")
+
+    def report(seq: int) -> JobStarted:
+        return JobStarted(
+            seq=seq,
+            job_id=key.job_id,
+            started_at=started_at,
+            schedule_id=key.schedule_id,
+            scheduled_at=key.slot,
+        )
+
+    records.job_started(db, key)
+    records.append_reports(db, [report])

@@ -1,0 +1,84 @@
+"""The cron loop: look at what is due, sleep until the next instant, look again. Safe to cancel anywhere.
+
+Decides only what time it is to be: after any wake everything is computed anew from the wall clock, never from why it
+woke. Notices when the clock jumped (a suspend, an administrator, NTP) by comparing it with the monotonic one.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime, timedelta
+from typing import Final
+
+import trio
+
+from restic_manager.agent import records
+from restic_manager.agent.journal import Journal
+from restic_manager.agent.slots import Slots
+from restic_manager.domain.instants import duration_text, instant_text
+from restic_manager.domain.planning import CLOCK_HOLD
+from restic_manager.protocol.messages import Evidence
+from restic_manager.runtime.clock import Clock
+from restic_manager.runtime.wakeup import Alarm
+
+logger = logging.getLogger(__name__)
+
+_JUMP: Final = timedelta(seconds=5)
+"""The wall clock may drift from the monotonic one by this much between two looks before it counts as a jump."""
+_STAMP_EVERY: Final = timedelta(seconds=60)
+"""How often the journal notes that the agent is alive: the evidence of when it was not."""
+
+
+class Scheduler:
+    """Turns the passing of time into decided slots."""
+
+    def __init__(self, slots: Slots, journal: Journal, clock: Clock, alarm: Alarm, *, settle: timedelta) -> None:
+        self._slots = slots
+        self._journal = journal
+        self._clock = clock
+        self._alarm = alarm
+        self._settle = settle
+        self._stamped: datetime | None = None
+
+    async def run(self) -> None:
+        """Look, sleep, look, for ever."""
+        wall, ticks = self._clock.now(), trio.current_time()
+        await self._wake_up(wall)
+        while True:
+            now = self._clock.now()
+            passed = timedelta(seconds=trio.current_time() - ticks)
+            jumped = (now - wall) - passed
+            if jumped > _JUMP:
+                self._jumped_forward(wall, now)
+            elif jumped < -_JUMP:
+                logger.warning("the clock was set back by %s, to %s", duration_text(-jumped), instant_text(now))
+            wall, ticks = now, trio.current_time()
+            wake = await self._slots.look(now, everything=jumped < -CLOCK_HOLD)
+            await self._stamp(now)
+            await self._alarm.wait(wake)
+
+    async def stamp(self) -> None:
+        """Note in the journal that the agent is alive now (also when it stops on purpose)."""
+        now = self._clock.now()
+        await self._journal.write(lambda db: records.set_meta(db, "alive_at", instant_text(now)))
+        self._stamped = now
+
+    async def _stamp(self, now: datetime) -> None:
+        if self._stamped is None or abs(now - self._stamped) >= _STAMP_EVERY:
+            await self.stamp()
+
+    async def _wake_up(self, now: datetime) -> None:
+        """The first look: say what was slept through, and let catch-up runs wait for the network."""
+        alive_at = await self._journal.read(lambda db: records.get_meta(db, "alive_at"))
+        if alive_at is not None:
+            since = datetime.fromisoformat(alive_at)
+            self._slots.note_gap(Evidence(what="not_running", since=since, until=now), self._settled_at(now))
+
+    def _jumped_forward(self, since: datetime, now: datetime) -> None:
+        logger.warning(
+            "from %s to %s nothing ran here: suspended, or the clock was set", instant_text(since), instant_text(now)
+        )
+        self._slots.note_gap(Evidence(what="suspended", since=since, until=now), self._settled_at(now))
+
+    def _settled_at(self, now: datetime) -> datetime | None:
+        return now + self._settle if self._settle else None

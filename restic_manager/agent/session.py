@@ -1,0 +1,362 @@
+"""The agent's one connection: dial, hello, welcome, then listen and report until it breaks, and dial again.
+
+Owns the link's life and the order of what is sent: answers, then fires, then progress, then the outbox. Hands what the
+server says to `slots` and `runner`, and decides nothing about it. A lost link never stops a job or a schedule.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import random
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final, assert_never
+
+import msgspec
+import trio
+
+from restic_manager import __version__
+from restic_manager.agent import facts, records
+from restic_manager.agent.identity import Identity, backoff, duration_text_of
+from restic_manager.agent.journal import Journal
+from restic_manager.agent.runner import Runner
+from restic_manager.agent.slots import Slots
+from restic_manager.domain.errors import RefusedError, UnreachableError
+from restic_manager.domain.model import new_id
+from restic_manager.link import Link, LinkClosed
+from restic_manager.protocol.codec import WireError
+from restic_manager.protocol.messages import (
+    PROTOCOL_VERSION,
+    Ack,
+    CommandCancel,
+    CommandRun,
+    Ended,
+    Error,
+    FromServer,
+    Goodbye,
+    Heartbeat,
+    Hello,
+    Refused,
+    ScheduleFired,
+    ScheduleSet,
+    Welcome,
+)
+from restic_manager.protocol.session import welcome_fits
+from restic_manager.runtime.clock import Clock
+from restic_manager.runtime.tzdata import tzdata_version
+
+logger = logging.getLogger(__name__)
+
+Dial = Callable[[str], AbstractAsyncContextManager[Link]]
+"""Given the credential, dial the server's `/agent`."""
+
+_ANSWER_WITHIN: Final = 30.0
+_REFUSED_PAUSE: Final = 600.0
+"""Seconds between tries after a refusal that asking again cannot help: somebody has to act first."""
+_BATCH: Final = 256 << 10
+_PROGRESS_EVERY: Final = 1.0
+
+
+@dataclass(frozen=True)
+class ResticFacts:
+    """What is known of this host's restic, for the hello."""
+
+    version: str | None
+    problem: str | None
+
+
+@dataclass
+class _Parts:
+    """A schedule set that is coming in parts."""
+
+    epoch: str
+    version: int
+    parts: dict[int, ScheduleSet]
+
+
+class Bell:
+    """Wakes the sender: there is something to send. Rung from everywhere, heard by one."""
+
+    def __init__(self) -> None:
+        self._send, self._receive = trio.open_memory_channel[None](1)
+
+    def ring(self) -> None:
+        """Wake the sender, or let its next wait return at once."""
+        try:
+            self._send.send_nowait(None)
+        except trio.WouldBlock:
+            return  # it has been rung already
+
+    async def wait(self) -> None:
+        """Sleep until rung."""
+        await self._receive.receive()
+
+
+class _WrongJournalError(Exception):
+    """The report the server calls the last acked is not ours: this journal is an old copy."""
+
+
+class Session:
+    """Keeps this agent connected."""
+
+    def __init__(
+        self,
+        *,
+        identity: Identity,
+        dial: Dial,
+        journal: Journal,
+        slots: Slots,
+        runner: Runner,
+        clock: Clock,
+        bell: Bell,
+        wake_scheduler: Callable[[], None],
+        restic: Callable[[], ResticFacts],
+        reconnect_max: float,
+    ) -> None:
+        self._identity = identity
+        self._dial = dial
+        self._journal = journal
+        self._slots = slots
+        self._runner = runner
+        self._clock = clock
+        self._bell = bell
+        self._wake_scheduler = wake_scheduler
+        self._restic = restic
+        self._reconnect_max = reconnect_max
+        self._instance_id = new_id()
+        self._spread = 0.0
+        self._acked = 0
+        self._server_ahead = timedelta()
+        self._parts: _Parts | None = None
+        self._link: Link | None = None
+
+    async def run(self) -> None:
+        """Connect, and connect again whenever it ends, for ever."""
+        attempt = 0
+        while True:
+            pause = 0.0
+            try:
+                async with self._dial(self._identity.credential) as link:
+                    welcome = await self._greet(link)
+                    attempt = 0
+                    self._spread = welcome.reconnect_spread
+                    await self._live(link, welcome)
+            except RefusedError as refusal:
+                if refusal.code == "rekey":
+                    await self._rekey(refusal.message)
+                    pause = backoff(attempt, self._reconnect_max)
+                elif refusal.retry:
+                    logger.warning("the server refused this agent for now: %s", refusal.message)
+                    pause = backoff(attempt, self._reconnect_max)
+                else:
+                    pause = random.uniform(0.5, 1.0) * max(_REFUSED_PAUSE, self._reconnect_max)  # noqa: S311 - spreads load
+                    logger.log(
+                        logging.ERROR,
+                        "the server refuses this agent (%s): %s. It asks again in %s",
+                        refusal.code,
+                        refusal.message,
+                        duration_text_of(pause),
+                    )
+            except _WrongJournalError:
+                await self._rekey("the server's last report of this journal is not the one held here")
+                pause = backoff(attempt, self._reconnect_max)
+            except UnreachableError as error:
+                pause = backoff(attempt, self._reconnect_max)
+                logger.warning("%s; next try in %s", error.message, duration_text_of(pause))
+            except LinkClosed as closed:
+                # The first try after a loss is spread over what the server asked for: a whole fleet comes back at once.
+                pause = random.uniform(0.0, min(self._spread, self._reconnect_max))  # noqa: S311 - spreads load
+                logger.warning("connection lost (%s); next try in %s", closed, duration_text_of(pause))
+            attempt += 1
+            await trio.sleep(pause)
+
+    async def goodbye(self, reason: str) -> None:
+        """End the link on purpose, sending what is queued first."""
+        link = self._link
+        if link is not None and not link.closed:
+            link.put(Goodbye(reason=reason))
+            await link.close(1001, reason)
+
+    # -- hello -------------------------------------------------------------------------------------------------------
+
+    async def _greet(self, link: Link) -> Welcome:
+        remembered = await self._journal.read(records.remembered)
+        restic = self._restic()
+        await link.send(
+            Hello(
+                protocol=PROTOCOL_VERSION,
+                agent_version=__version__,
+                restic_version=restic.version,
+                restic_problem=restic.problem,
+                os=facts.operating_system(),
+                timezone=facts.timezone(),
+                tzdata=tzdata_version(),
+                boot_id=facts.boot_id(),
+                instance_id=self._instance_id,
+                journal_id=remembered.journal_id,
+                outbox=remembered.outbox,
+                applied_epoch=remembered.applied_epoch,
+                applied_version=remembered.applied_version,
+                jobs=remembered.jobs + self._runner.claims(),
+                clock=self._clock.now(),
+            )
+        )
+        with trio.move_on_after(_ANSWER_WITHIN):
+            incoming = await link.receive()
+            match incoming.message:
+                case Welcome() as welcome:
+                    held = await self._journal.read(lambda db: records.report_hash(db, welcome.acked_through))
+                    if not welcome_fits(welcome, remembered.outbox, held):
+                        raise _WrongJournalError
+                    return welcome
+                case Refused() as refused:
+                    raise RefusedError(refused.message, code=refused.code, retry=refused.retry)
+                case other:
+                    raise LinkClosed(None, f"the server answered a hello with {type(other).__name__}")
+        raise LinkClosed(None, f"the server did not answer the hello within {_ANSWER_WITHIN:g} s")
+
+    async def _rekey(self, why: str) -> None:
+        journal_id = await self._journal.write(records.rekey)
+        logger.warning("%s; going on as journal %s, every unacknowledged report is sent again", why, journal_id)
+
+    # -- the live link -------------------------------------------------------------------------------------------------
+
+    async def _live(self, link: Link, welcome: Welcome) -> None:
+        self._server_ahead = welcome.clock - self._clock.now()
+        self._parts = None
+        self._acked = welcome.acked_through
+        self._link = link
+        link.start_heartbeat(welcome.heartbeat_interval, self._clock)
+        logger.info("connected to %s as host %s", link.remote, welcome.host_name)
+        await self._journal.write(lambda db: records.acknowledge(db, welcome.acked_through))
+        try:
+            await self._slots.link_up(self._clock.now())
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._report, link, welcome.acked_through, name="session sender")
+                await self._listen(link)
+        except BaseExceptionGroup as group:
+            raise _cause(group) from None
+        finally:
+            self._slots.link_down()
+            self._link = None
+
+    async def _listen(self, link: Link) -> None:
+        while True:
+            incoming = await link.receive()
+            if isinstance(incoming.message, WireError):
+                await self._not_understood(link, incoming.message)
+            else:
+                await self._take(link, incoming.message)
+
+    async def _take(self, link: Link, message: FromServer) -> None:
+        match message:
+            case ScheduleSet():
+                await self._take_set(link, message)
+            case ScheduleFired():
+                await self._slots.answered(message, self._clock.now())
+            case CommandRun():
+                await self._runner.accept(message)
+            case CommandCancel():
+                await self._runner.cancel(message)
+            case Ack(through=through):
+                self._acked = max(self._acked, through)
+                self._bell.ring()
+            case Error():
+                logger.warning("the server did not accept a message (%s): %s", message.ref, message.message)
+            case Goodbye():
+                logger.info("the server says goodbye: %s", message.reason)
+            case Refused():
+                raise RefusedError(message.message, code=message.code, retry=message.retry)
+            case Welcome():
+                link.put(Error(code="out_of_order", message="a second welcome", ref="welcome"))
+            case Heartbeat():
+                return  # the link counts them
+            case _ as unreachable:
+                assert_never(unreachable)
+
+    async def _not_understood(self, link: Link, error: WireError) -> None:
+        logger.warning("a message from the server was not understood: %s", error.message)
+        if not error.fatal:
+            link.put(Error(code=error.code, message=error.message, ref=error.type))
+
+    async def _take_set(self, link: Link, message: ScheduleSet) -> None:
+        parts = self._parts
+        if parts is None or (parts.epoch, parts.version) != (message.epoch, message.version):
+            parts = self._parts = _Parts(message.epoch, message.version, {})
+        parts.parts[message.part] = message
+        if len(parts.parts) < message.parts:
+            return
+        self._parts = None
+        raw: list[msgspec.Raw] = []
+        ended: list[Ended] = []
+        for part in sorted(parts.parts):
+            raw.extend(parts.parts[part].entries)
+            ended.extend(parts.parts[part].ended)
+        now = self._clock.now()
+        ack = await self._slots.apply(
+            epoch=message.epoch,
+            version=message.version,
+            raw_entries=raw,
+            ended=ended,
+            to_local=lambda instant: self._to_local(instant, now),
+            now=now,
+        )
+        self._wake_scheduler()
+        await link.send(ack)
+
+    def _to_local(self, instant: datetime, now: datetime) -> datetime:
+        return min(instant - self._server_ahead, now)
+
+    # -- sending -------------------------------------------------------------------------------------------------------
+
+    async def _report(self, link: Link, acked: int) -> None:
+        sent = forgotten = acked
+        next_progress = trio.current_time()
+        while True:
+            for fire in self._slots.take_fires():
+                await link.send(fire)
+            if trio.current_time() >= next_progress:
+                for progress in self._runner.take_progress():
+                    await link.send(progress)
+                    next_progress = trio.current_time() + _PROGRESS_EVERY
+            if self._acked > forgotten:
+                forgotten = self._acked
+                await self._forget(forgotten)
+            batch = await self._journal.read(functools.partial(records.reports_after, seq=sent, characters=_BATCH))
+            for seq, frame in batch:
+                await link.send_frame(frame)
+                sent = seq
+            if not batch:
+                await self._bell.wait()
+
+    async def _forget(self, through: int) -> None:
+        def forget(db: sqlite3.Connection) -> int:
+            records.acknowledge(db, through)
+            return records.outbox_size(db)
+
+        self._runner.acknowledged(await self._journal.write(forget))
+
+
+def _cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Given what ended a live link, return the one reason: reader and sender die together, often of the same.
+
+    A cancellation among them is not lost: it comes again at the next checkpoint.
+    """
+    leaves = list(_leaves(group))
+    for kind in (RefusedError, LinkClosed):
+        found = [leaf for leaf in leaves if isinstance(leaf, kind)]
+        if found and all(isinstance(leaf, RefusedError | LinkClosed | trio.Cancelled) for leaf in leaves):
+            return found[0]
+    return group
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error
