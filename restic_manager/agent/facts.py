@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import functools
-import os
 import platform
-import zoneinfo
 from pathlib import Path
+
+from restic_manager.runtime.localzone import local_timezone
 
 
 @functools.cache
@@ -20,25 +20,8 @@ def operating_system() -> str:
 
 
 def timezone() -> str:
-    """Return the host's IANA zone name: TZ, /etc/timezone or where /etc/localtime points; UTC when none is known."""
-    known = zoneinfo.available_timezones()
-    named = os.environ.get("TZ", "").lstrip(":")
-    return next((name for name in (named, _etc_timezone(), _etc_localtime()) if name in known), "UTC")
-
-
-def _etc_timezone() -> str:
-    try:
-        return Path("/etc/timezone").read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):
-        return ""
-
-
-def _etc_localtime() -> str:
-    try:
-        target = str(Path("/etc/localtime").readlink())
-    except OSError:
-        return ""
-    return target.partition("zoneinfo/")[2]
+    """Return the host's IANA zone name; UTC when none is known."""
+    return local_timezone()
 
 
 @functools.cache

@@ -1,0 +1,309 @@
+"""What a server and an agent are told at start: flags, environment and a TOML file, as one frozen value each.
+
+A flag wins over the environment, that over the file, that over the default. Every error names where the value stands
+(the flag, the variable, or file and key) and what is wrong with it. It refuses to open, bind or dial anything.
+
+The file has the tables `[server]` and `[agent]`; a machine that runs both may keep both in one file.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from restic_manager.domain.errors import InputError
+from restic_manager.domain.instants import parse_duration
+from restic_manager.domain.zones import check_timezone
+from restic_manager.protocol.address import parse_server_url
+from restic_manager.runtime.datadir import ENVIRONMENT as DATA_DIR_ENVIRONMENT
+from restic_manager.runtime.datadir import default_data_dir
+from restic_manager.runtime.localzone import local_timezone
+from restic_manager.runtime.logs import check_level
+
+DEFAULT_LISTEN: Final = "127.0.0.1:8787"
+CONFIG_ENVIRONMENT: Final = "RESTIC_MANAGER_CONFIG"
+TOKEN_ENVIRONMENT: Final = "RESTIC_MANAGER_TOKEN"  # noqa: S105 - the variable's name
+_LONGEST_TOKEN: Final = 4_096
+_HOUR: Final = 3_600.0
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerConfig:
+    """What a server is told. Durations in seconds.
+
+    listen_port: 0 takes a free one. timezone: of schedules that name none. public_url: what a host is told to dial (the
+    default is where the server listens). reconnect_spread: agents spread their reconnects over at least this long.
+    """
+
+    data_dir: Path
+    listen_host: str = "127.0.0.1"
+    listen_port: int = 8787
+    timezone: str = "UTC"
+    public_url: str | None = None
+    heartbeat_interval: float = 15.0
+    reconnect_spread: float = 5.0
+    lost_after: float = 7 * 86_400.0
+    log_level: str = "info"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgentConfig:
+    """What an agent is told. Durations in seconds.
+
+    reconnect_max: longest pause between two dials. catch_up_delay: how long after the start missed slots wait.
+    cancel_grace: how long restic has to stop and drop its lock.
+    """
+
+    server_url: str
+    data_dir: Path
+    token: str | None = None
+    restic_path: str | None = None
+    reconnect_max: float = 60.0
+    catch_up_delay: float = 30.0
+    cancel_grace: float = 30.0
+    log_level: str = "info"
+
+    def __repr__(self) -> str:
+        """Return it without the token: this may end up in a traceback or a log."""
+        return f"AgentConfig(server_url={self.server_url!r}, data_dir={str(self.data_dir)!r})"
+
+
+class _ServerTable(msgspec.Struct):
+    listen: str | None = None
+    data_dir: str | None = None
+    timezone: str | None = None
+    public_url: str | None = None
+    heartbeat: str | None = None
+    reconnect_spread: str | None = None
+    lost_after: str | None = None
+    log_level: str | None = None
+
+
+class _AgentTable(msgspec.Struct):
+    server: str | None = None
+    data_dir: str | None = None
+    token_file: str | None = None
+    restic: str | None = None
+    reconnect_max: str | None = None
+    catch_up_delay: str | None = None
+    cancel_grace: str | None = None
+    log_level: str | None = None
+
+
+_TABLES: Final[dict[str, type[msgspec.Struct]]] = {"server": _ServerTable, "agent": _AgentTable}
+
+
+def load_server(
+    environ: Mapping[str, str],
+    *,
+    config: str | None = None,
+    listen: str | None = None,
+    data_dir: str | None = None,
+    timezone: str | None = None,
+    public_url: str | None = None,
+    log_level: str | None = None,
+) -> ServerConfig:
+    """Given the environment and the server's flags as they were typed, return its config; raise InputError."""
+    place = _Place.of(config, environ, "server")
+    host, port = place.read("listen", listen, "RESTIC_MANAGER_LISTEN", _listen, DEFAULT_LISTEN)
+    return ServerConfig(
+        data_dir=place.data_dir(data_dir),
+        listen_host=host,
+        listen_port=port,
+        timezone=place.read("timezone", timezone, "RESTIC_MANAGER_TIMEZONE", _timezone, local_timezone()),
+        public_url=place.read_optional("public_url", public_url, "RESTIC_MANAGER_PUBLIC_URL", _server_url),
+        heartbeat_interval=place.read("heartbeat", None, None, _seconds(1, _HOUR), "15s"),
+        reconnect_spread=place.read("reconnect_spread", None, None, _seconds(0, _HOUR), "5s"),
+        lost_after=place.read("lost_after", None, None, _seconds(60, 366 * 86_400), "7d"),
+        log_level=place.read("log_level", log_level, "RESTIC_MANAGER_LOG_LEVEL", _level, "info"),
+    )
+
+
+def load_agent(
+    environ: Mapping[str, str],
+    *,
+    config: str | None = None,
+    server: str | None = None,
+    token: str | None = None,
+    token_file: str | None = None,
+    data_dir: str | None = None,
+    restic: str | None = None,
+    reconnect_max: str | None = None,
+    log_level: str | None = None,
+) -> AgentConfig:
+    """Given the environment and the agent's flags as they were typed, return its config; raise InputError."""
+    place = _Place.of(config, environ, "agent")
+    url = place.read_optional("server", server, "RESTIC_MANAGER_AGENT_SERVER", _server_url)
+    if url is None:
+        raise InputError("which server? Say --server ws://HOST:PORT (or `server` in the config file's table [agent])")
+    return AgentConfig(
+        server_url=url,
+        data_dir=place.data_dir(data_dir),
+        token=_the_token(place, token, token_file),
+        restic_path=place.read_optional("restic", restic, "RESTIC_MANAGER_RESTIC", _not_empty),
+        reconnect_max=place.read("reconnect_max", reconnect_max, None, _seconds(1, 24 * _HOUR), "60s"),
+        catch_up_delay=place.read("catch_up_delay", None, None, _seconds(0, 24 * _HOUR), "30s"),
+        cancel_grace=place.read("cancel_grace", None, None, _seconds(1, _HOUR), "30s"),
+        log_level=place.read("log_level", log_level, "RESTIC_MANAGER_LOG_LEVEL", _level, "info"),
+    )
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where values of one mode come from."""
+
+    mode: str
+    environ: Mapping[str, str]
+    file: str | None
+    table: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, config: str | None, environ: Mapping[str, str], mode: str) -> _Place:
+        file = config or environ.get(CONFIG_ENVIRONMENT) or None
+        return cls(mode, environ, file, _tables(file).get(mode, {}) if file else {})
+
+    def find(self, key: str, flag: str | None, variable: str | None) -> tuple[str, str] | None:
+        """Return the value as written and where it stands."""
+        if flag is not None:
+            return flag, f"--{key.replace('_', '-')}"
+        if variable is not None and self.environ.get(variable):
+            return self.environ[variable], variable
+        value = self.table.get(key)
+        return None if value is None else (value, f"{self.file}, key {self.mode}.{key}")
+
+    def read_optional(self, key: str, flag: str | None, variable: str | None, parse: Callable[[str], T]) -> T | None:
+        found = self.find(key, flag, variable)
+        if found is None:
+            return None
+        text, where = found
+        try:
+            return parse(text)
+        except InputError as error:
+            raise InputError(f"{where}: {error.message}", code=error.code) from None
+
+    def read(self, key: str, flag: str | None, variable: str | None, parse: Callable[[str], T], default: str) -> T:
+        value = self.read_optional(key, flag, variable, parse)
+        return parse(default) if value is None else value
+
+    def data_dir(self, flag: str | None) -> Path:
+        found = self.read_optional("data_dir", flag, DATA_DIR_ENVIRONMENT, _not_empty)
+        return default_data_dir(found, {})
+
+
+def _tables(file: str) -> Mapping[str, Mapping[str, Any]]:
+    try:
+        content = tomllib.loads(Path(file).read_bytes().decode("utf-8"))
+    except OSError as error:
+        raise InputError(f"the config file {file} cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InputError(f"the config file {file} is no TOML: {error}") from None
+    _refuse_unknown(file, "", content, list(_TABLES))
+    tables: dict[str, Mapping[str, Any]] = {}
+    for name, table in content.items():
+        if not isinstance(table, dict):
+            raise InputError(f"{file}: {name} has to be a table, [{name}]")
+        _refuse_unknown(file, f"{name}.", table, list(_TABLES[name].__struct_fields__))
+        for key, value in table.items():
+            if not isinstance(value, str):
+                raise InputError(f'{file}, key {name}.{key}: has to be text in quotes, like "60s", not {value!r}')
+        tables[name] = table
+    return tables
+
+
+def _refuse_unknown(file: str, prefix: str, found: Mapping[str, Any], known: list[str]) -> None:
+    for key in found:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {prefix}{near[0]}?" if near else f"known are {', '.join(known)}"
+            raise InputError(f"{file}: unknown key {prefix}{key}: {hint}")
+
+
+def _the_token(place: _Place, token: str | None, token_file: str | None) -> str | None:
+    if token is not None and token_file is not None:
+        raise InputError("--token and --token-file: say only one of them")
+    if token is not None:
+        return _token(token, "--token")
+    if token_file is None and place.environ.get(TOKEN_ENVIRONMENT):
+        return _token(place.environ[TOKEN_ENVIRONMENT], TOKEN_ENVIRONMENT)
+    found = place.find("token_file", token_file, None)
+    if found is None:
+        return None
+    path, where = found
+    try:
+        with Path(path).expanduser().open("rb") as file:
+            content = file.read(_LONGEST_TOKEN + 1)
+    except OSError as error:
+        raise InputError(f"{where}: the token file {path} cannot be read: {error.strerror}") from None
+    return _token(content.decode("utf-8", "replace"), f"{where}: {path}")
+
+
+def _token(text: str, where: str) -> str:
+    """Given a token as found, return it; the error never shows it."""
+    token = text.strip()
+    if not token:
+        raise InputError(f"{where}: the token is empty")
+    if len(token) > _LONGEST_TOKEN or not token.isascii() or not token.isprintable() or " " in token:
+        raise InputError(f"{where}: this is no token: copy what `host invite` printed")
+    return token
+
+
+def _listen(text: str) -> tuple[str, int]:
+    host, separator, port_text = text.rpartition(":")
+    host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if not separator or not host or (":" in host) != text.startswith("["):
+        raise InputError(f"{text!r} is no address: write HOST:PORT, like {DEFAULT_LISTEN} or [::1]:8787")
+    if not port_text.isascii() or not port_text.isdigit() or int(port_text) > 65_535:
+        raise InputError(f"{text!r} has no port between 0 and 65535")
+    if not _is_loopback(host):
+        raise InputError(
+            f"{text!r} can be reached from other machines, and there is no TLS yet: listen on 127.0.0.1 and let hosts "
+            "in through an SSH tunnel or a proxy that speaks TLS (then tell its address with public_url)"
+        )
+    return host, int(port_text)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _server_url(text: str) -> str:
+    parse_server_url(text)
+    return text
+
+
+def _timezone(text: str) -> str:
+    check_timezone(text)
+    return text
+
+
+def _level(text: str) -> str:
+    check_level(text)
+    return text
+
+
+def _not_empty(text: str) -> str:
+    if not text.strip() or "\0" in text:
+        raise InputError("is empty")
+    return text
+
+
+def _seconds(least: float, most: float) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        seconds = parse_duration(text).total_seconds()
+        if not least <= seconds <= most:
+            raise InputError(f"{text!r} has to be between {least:g} and {most:g} seconds")
+        return seconds
+
+    return parse
