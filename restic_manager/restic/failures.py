@@ -51,7 +51,8 @@ CLASSES: tuple[FailureClass, ...] = (
     ),
     FailureClass(
         "wrong_password",
-        "The repository is there, but its password is another one. Set the right password for this repository.",
+        "The repository is there, but its password is another one (or its folder `keys` is gone, and with it every way "
+        "in). Set the right password for this repository.",
         r"wrong password or no key found",
         exit_code=12,
         since=Feature.PASSWORD_EXIT_CODE,

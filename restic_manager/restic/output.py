@@ -32,7 +32,8 @@ _KEPT_LAST = 3
 
 _MAX_COUNT = 2**53
 _MAX_SECONDS = 10 * 366 * 86_400
-_TERMINAL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_ERASE = "\x1b[2K"
+"""restic writes it before "signal received", terminal or not."""
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\ud800-\udfff]")
 _SNAPSHOT_ID = re.compile(r"[0-9a-f]{8,64}")
 _SKIPPED = re.compile(r"(?P<path>/.*) does not exist, skipping")
@@ -97,9 +98,9 @@ def clean_text(raw: bytes) -> str:
 
 
 def clean(text: str) -> str:
-    r"""Given text, return it without colours and cursor moves, other control characters as `\xHH`."""
-    text = text.rstrip("\r\n")
-    return _CONTROL.sub(_visible, _TERMINAL.sub("", text)) if _CONTROL.search(text) else text
+    r"""Given text, return it without what restic meant for a terminal, other control characters as `\xHH`."""
+    text = text.strip("\r\n").removeprefix(_ERASE)
+    return _CONTROL.sub(_visible, text) if _CONTROL.search(text) else text
 
 
 def _visible(match: re.Match[str]) -> str:

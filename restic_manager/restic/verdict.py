@@ -118,7 +118,8 @@ def missing_text(paths: Iterable[str]) -> str:
 
 def _made(ended: Ended, heard: Heard, snapshot_id: str | None) -> Outcome:
     """Return the outcome of a run whose snapshot is there: succeeded, or a warning when it lacks something."""
-    missing = tuple(dict.fromkeys((*ended.missing, *heard.skipped)))
+    # The same paths told twice; restic's list is longer when one vanished after we looked.
+    missing = ended.missing if len(ended.missing) >= len(heard.skipped) else tuple(heard.skipped)
     error: Failure | None = None
     if heard.item_errors or (ended.exit_code == 3 and not missing):
         also = f" {missing_text(missing)}" if missing else ""

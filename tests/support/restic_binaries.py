@@ -54,12 +54,12 @@ def _case(value: Case, name: str, *, there: bool) -> Case:
     return pytest.param(value, id=name, marks=marks)  # type: ignore[return-value]
 
 
-_FOUND = _binaries()
+_BINARIES = _binaries()
 _ABSENT = [RealRestic(version, FOLDER / version / "restic") for version in WANTED]
-REAL_RESTICS: list[RealRestic] = [_case(real, f"restic-{real.version}", there=True) for real in _FOUND] + [
+REAL_RESTICS: list[RealRestic] = [_case(real, f"restic-{real.version}", there=True) for real in _BINARIES] + [
     _case(real, f"restic-{real.version}", there=False)
     for real in _ABSENT
-    if real.version not in {found.version for found in _FOUND}
+    if real.version not in {found.version for found in _BINARIES}
 ]
 """For `parametrize`: every version there is, and a skipped case for each wanted one that is not."""
 
@@ -68,9 +68,14 @@ needs_rest_server = pytest.mark.skipif(not os.access(REST_SERVER, os.X_OK), reas
 
 
 @contextmanager
-def rest_server(folder: Path, *flags: str) -> Iterator[str]:
-    """Given a folder and further flags (`--append-only`), serve it on a free port; yield `http://127.0.0.1:PORT/`."""
-    argv = [str(REST_SERVER), "--path", str(folder), "--listen", "127.0.0.1:0", "--no-auth", *flags]
+def rest_server(folder: Path, *flags: str, login: bool = False) -> Iterator[str]:
+    """Given a folder and further flags (`--append-only`), serve it on a free port; yield `http://127.0.0.1:PORT/`.
+
+    login: ask for the users in the folder's `.htpasswd`.
+    """
+    argv = [str(REST_SERVER), "--path", str(folder), "--listen", "127.0.0.1:0", *flags]
+    if not login:
+        argv.append("--no-auth")
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         try:
             assert process.stdout is not None
