@@ -1,0 +1,349 @@
+"""Planning: tables for each rule, and a random history against the one invariant: every slot has exactly one fate."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from restic_manager.domain import planning
+from restic_manager.domain.cron import Timetable
+from restic_manager.domain.model import Fate, Overlap, Timing
+from restic_manager.domain.planning import Decided, Fire, Mark, Plan, Step
+
+NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+
+
+def at(minutes: float) -> datetime:
+    return NOON + timedelta(minutes=minutes)
+
+
+def plan(cron: str = "* * * * *", *, revision: int = 1, enabled: bool = True, **options: object) -> Plan:
+    timing = Timing(cron=cron, timezone="UTC", anchor=NOON)
+    return replace(Plan(revision=revision, timetable=Timetable(timing), enabled=enabled), **options)  # type: ignore[arg-type]  # options are Plan's own fields
+
+
+class TestLook:
+    def test_nothing_is_due_before_the_first_slot(self) -> None:
+        step = planning.look(plan(), Mark(NOON), at(0.5))
+        assert step == Step(Mark(NOON), wake=at(1))
+
+    def test_the_interval_is_half_open(self) -> None:
+        step = planning.look(plan(), Mark(NOON), at(1))
+        assert step.mark == Mark(at(1), pending=Fire(at(1), 1))
+        assert step.decided == ()
+        assert step.wake == at(2)
+        again = planning.look(plan(), step.mark, at(1))
+        assert again.mark == step.mark
+
+    def test_the_latest_of_several_fires_once_and_the_rest_is_one_range(self) -> None:
+        step = planning.look(plan(), Mark(NOON), at(5.2))
+        assert step.mark.pending == Fire(at(5), 1, "catch-up", 5)
+        assert step.decided == (Decided(1, at(1), at(4), 4, Fate.COALESCED, "a later slot took its place", at(5)),)
+
+    @pytest.mark.parametrize(("seconds", "trigger"), [(60, "tick"), (61, "catch-up")])
+    def test_a_single_slot_is_a_catch_up_beyond_sixty_seconds(self, seconds: int, trigger: str) -> None:
+        step = planning.look(plan("0 13 * * *"), Mark(NOON), at(60) + timedelta(seconds=seconds))
+        assert step.mark.pending is not None
+        assert step.mark.pending.trigger == trigger
+
+    def test_catch_up_waits_until_settled(self) -> None:
+        settled = at(66)
+        waiting = planning.look(plan("0 13 * * *"), Mark(NOON), at(65), settled_at=settled)
+        assert waiting.mark == Mark(NOON)
+        assert waiting.wake == settled
+        step = planning.look(plan("0 13 * * *"), Mark(NOON), settled, settled_at=settled)
+        assert step.mark.pending == Fire(at(60), 1, "catch-up", 1)
+
+    def test_a_slot_on_time_does_not_wait_and_takes_the_waiting_with_it(self) -> None:
+        hourly = plan("0 * * * *")
+        assert planning.look(hourly, Mark(NOON), at(118), settled_at=at(125)).wake == at(120)
+        step = planning.look(hourly, Mark(NOON), at(120), settled_at=at(125))
+        assert step.mark.pending == Fire(at(120), 1, "catch-up", 2)
+        assert [item.into for item in step.decided] == [at(120)]
+
+    def test_splay_moves_the_run_not_the_slot(self) -> None:
+        late = plan("0 * * * *", splay=timedelta(minutes=10))
+        assert planning.look(late, Mark(NOON), at(69)).wake == at(70)
+        step = planning.look(late, Mark(NOON), at(70))
+        assert step.mark == Mark(at(60), pending=Fire(at(60), 1, "tick", 1))
+
+    def test_disabled_never_wakes_and_decides_nothing(self) -> None:
+        assert planning.look(plan(enabled=False), Mark(NOON), at(500)) == Step(Mark(NOON))
+
+    def test_clock_back_up_to_two_hours_holds(self) -> None:
+        mark = Mark(at(119))
+        step = planning.look(plan(), mark, NOON)
+        assert step.mark == mark
+        assert step.rebased_from is None
+        assert step.wake == at(120)
+
+    def test_clock_back_further_rebases_without_catch_up(self) -> None:
+        step = planning.look(plan(), Mark(at(24 * 60)), at(0.5))
+        assert step.rebased_from == at(24 * 60)
+        assert step.mark == Mark(at(0.5))
+        assert step.wake == at(1)
+
+    def test_beyond_max_lateness_all_are_missed(self) -> None:
+        step = planning.look(plan("0 * * * *", max_lateness=timedelta(minutes=5)), Mark(NOON), at(130))
+        assert step.mark == Mark(at(120))
+        assert step.decided == (Decided(1, at(60), at(120), 2, Fate.MISSED, "more than 5m late"),)
+
+
+class TestOverlap:
+    def test_busy_holds_one_slot_the_latest(self) -> None:
+        busy = Mark(NOON, running=True)
+        first = planning.look(plan(), busy, at(1))
+        assert first.mark.held == Fire(at(1), 1)
+        assert first.mark.pending is None
+        second = planning.look(plan(), first.mark, at(2))
+        assert second.mark.held == Fire(at(2), 1, "tick", 2)
+        assert second.decided == (Decided(1, at(1), at(1), 1, Fate.COALESCED, "a later slot took its place", at(2)),)
+        released = planning.release(plan(), second.mark, at(2.5))
+        assert released.mark == Mark(at(2), pending=Fire(at(2), 1, "tick", 2))
+
+    def test_skip_records_every_slot(self) -> None:
+        step = planning.look(plan(overlap=Overlap.SKIP), Mark(NOON, running=True), at(3))
+        assert step.mark == Mark(at(3), running=True)
+        assert [(item.count, item.fate) for item in step.decided] == [(3, Fate.SKIPPED)]
+
+    def test_a_sent_fire_counts_as_the_unfinished_run(self) -> None:
+        sent = Mark(at(1), pending=Fire(at(1), 1), sent=True)
+        step = planning.look(plan(), sent, at(2))
+        assert step.mark.pending == Fire(at(1), 1)
+        assert step.mark.held == Fire(at(2), 1)
+
+    def test_a_never_sent_fire_gives_way(self) -> None:
+        step = planning.look(plan(), Mark(at(1), pending=Fire(at(1), 1)), at(2))
+        assert step.mark.pending == Fire(at(2), 1, "tick", 2)
+        assert [item.into for item in step.decided] == [at(2)]
+
+    def test_a_held_slot_that_became_too_late_is_missed(self) -> None:
+        limited = plan(max_lateness=timedelta(minutes=5))
+        mark = Mark(at(1), held=Fire(at(1), 1), running=True)
+        step = planning.release(limited, mark, at(7))
+        assert step.mark == Mark(at(1))
+        assert [item.fate for item in step.decided] == [Fate.MISSED]
+
+    def test_handing_over_marks_sent_or_misses(self) -> None:
+        limited = plan(max_lateness=timedelta(minutes=5))
+        mark = Mark(at(1), pending=Fire(at(1), 1))
+        assert planning.hand_over(limited, mark, at(2)).mark.sent
+        late = planning.hand_over(limited, mark, at(8))
+        assert late.mark == Mark(at(1))
+        assert [item.fate for item in late.decided] == [Fate.MISSED]
+
+
+class TestChange:
+    def test_what_the_old_revision_left_is_superseded_up_to_the_change(self) -> None:
+        step = planning.change(
+            plan(), plan("0 * * * *", revision=2), Mark(NOON), effective_from=at(3), decided_through=None
+        )
+        assert step.mark == Mark(at(3))
+        assert step.decided == (Decided(1, at(1), at(3), 3, Fate.SKIPPED, "superseded by revision 2"),)
+        assert step.wake == at(60)
+
+    def test_a_slot_both_have_is_carried_over_unsent_and_asked_again(self) -> None:
+        mark = Mark(at(5), pending=Fire(at(5), 1), sent=True)
+        new = plan("*/5 * * * *", revision=2)
+        step = planning.change(plan(), new, mark, effective_from=at(4.9), decided_through=None)
+        assert step.mark == Mark(at(5), pending=Fire(at(5), 2))
+        assert step.decided == ()
+
+    def test_a_refused_fire_of_the_old_revision_goes_on_if_the_new_has_it(self) -> None:
+        mark = Mark(at(5), pending=Fire(at(5), 1), superseded=True)
+        step = planning.change(
+            plan(), plan("*/5 * * * *", revision=2), mark, effective_from=at(4.9), decided_through=None
+        )
+        assert step.mark == Mark(at(5), pending=Fire(at(5), 2))
+
+    def test_a_refused_fire_the_new_revision_does_not_have_is_closed(self) -> None:
+        mark = Mark(at(5), pending=Fire(at(5), 1), superseded=True)
+        step = planning.change(
+            plan(), plan("0 * * * *", revision=2), mark, effective_from=at(4.9), decided_through=None
+        )
+        assert step.mark == Mark(at(5))
+        assert [(item.first, item.reason) for item in step.decided] == [(at(5), "superseded by revision 2")]
+
+    def test_a_slot_before_the_change_still_belongs_to_the_old_revision(self) -> None:
+        mark = Mark(at(5), pending=Fire(at(5), 1))
+        step = planning.change(
+            plan(), plan("0 * * * *", revision=2), mark, effective_from=at(5.1), decided_through=None
+        )
+        assert step.mark == Mark(at(5.1), pending=Fire(at(5), 1))
+
+    def test_slots_of_the_new_revision_already_passed_are_said(self) -> None:
+        step = planning.change(
+            plan("*/10 * * * *"),
+            plan("*/3 * * * *", revision=2),
+            Mark(at(10)),
+            effective_from=NOON,
+            decided_through=None,
+        )
+        assert step.mark == Mark(at(10))
+        assert [(item.revision, item.count, item.first, item.last) for item in step.decided] == [(2, 3, at(3), at(9))]
+
+    def test_disabling_closes_what_was_never_sent(self) -> None:
+        off = plan(revision=2, enabled=False)
+        held = Mark(at(5), pending=Fire(at(4), 1), sent=True, held=Fire(at(5), 1))
+        step = planning.change(plan(), off, held, effective_from=at(5.5), decided_through=None)
+        assert step.mark == Mark(at(5.5), pending=Fire(at(4), 1), sent=True)
+        assert [(item.first, item.reason) for item in step.decided] == [(at(5), "disabled")]
+        assert step.wake is None
+
+    def test_the_time_it_was_disabled_is_one_range(self) -> None:
+        off, on = plan(revision=2, enabled=False), plan(revision=3)
+        step = planning.change(off, on, Mark(NOON), effective_from=at(600), decided_through=None)
+        assert step.decided == (Decided(2, at(1), at(600), 600, Fate.SKIPPED, "disabled"),)
+        assert step.mark == Mark(at(600))
+
+    def test_leaving_closes_the_rest_but_a_sent_fire(self) -> None:
+        mark = Mark(at(2), pending=Fire(at(2), 1), sent=True, held=Fire(at(1), 1))
+        step = planning.end(plan(), mark, ended_at=at(4))
+        assert step.mark == Mark(at(4), pending=Fire(at(2), 1), sent=True)
+        assert [(item.first, item.last, item.reason) for item in step.decided] == [
+            (at(3), at(4), "removed"),
+            (at(1), at(1), "removed"),
+        ]
+
+    def test_a_new_host_starts_from_its_baseline(self) -> None:
+        assert planning.begin(effective_from=NOON, decided_through=None) == Mark(NOON)
+        assert planning.begin(effective_from=NOON, decided_through=at(9)) == Mark(at(9))
+
+    def test_a_baseline_never_moves_back(self) -> None:
+        step = planning.refresh(plan(), Mark(at(9)), effective_from=NOON, decided_through=at(3))
+        assert step.mark == Mark(at(9))
+
+
+# -- a random history -------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class History:
+    """One schedule lived through at random, every decision recorded slot by slot."""
+
+    current: Plan
+    mark: Mark
+    now: datetime
+    plans: dict[int, Plan] = field(default_factory=dict)
+    fates: dict[datetime, list[str]] = field(default_factory=dict)
+    past: list[tuple[Plan, datetime, datetime]] = field(default_factory=list)  # plans that were in force, from and to
+    since: datetime = NOON
+    link: bool = True
+    running: datetime | None = None
+    settled_at: datetime | None = None
+
+    def take(self, step: Step, *, both: Plan | None = None) -> None:
+        for item in step.decided:
+            slots = list(self.slots(self.plans[item.revision], item.first - timedelta(seconds=1), item.last))
+            if item.reason.startswith("already past") and both is not None:
+                slots = [slot for slot in slots if not both.timetable.holds(slot)]
+            assert len(slots) == item.count
+            assert slots[0] == item.first
+            assert slots[-1] == item.last
+            for slot in slots:
+                self.fates.setdefault(slot, []).append(item.fate)
+        self.mark = step.mark
+        if self.link and self.mark.pending is not None and not self.mark.sent and not self.mark.superseded:
+            self.take(planning.hand_over(self.current, self.mark, self.now))
+
+    @staticmethod
+    def slots(of: Plan, after: datetime, through: datetime) -> Iterator[datetime]:
+        slot = of.timetable.first_after(after)
+        while slot is not None and slot <= through:
+            yield slot
+            slot = of.timetable.first_after(slot)
+
+    def happen(self, what: str, value: object, make: Callable[..., Plan]) -> None:
+        match what, value:
+            case "pass", int(seconds):
+                self.now += timedelta(seconds=seconds)
+                self.look()
+            case "answer", _:
+                self.server_answers()
+            case "end", _:
+                self.job_ends()
+            case "link", bool(up):
+                self.link = up
+                if up and self.mark.pending is not None and not self.mark.sent:
+                    self.take(planning.hand_over(self.current, self.mark, self.now))
+            case "restart", int(settle):
+                self.settled_at = self.now + timedelta(seconds=settle)
+            case "edit", (str(cron), bool(enabled)):
+                self.edit(make(cron, self.current.revision + 1, enabled=enabled))
+
+    def look(self) -> None:
+        mark = replace(self.mark, running=self.running is not None)
+        step = planning.look(self.current, mark, self.now, settled_at=self.settled_at)
+        self.take(replace(step, mark=replace(step.mark, running=False)))
+
+    def server_answers(self) -> None:
+        """The order comes: the pending fire's job starts."""
+        if self.link and self.mark.pending is not None and self.mark.sent and self.running is None:
+            self.running = self.mark.pending.slot
+            self.fates.setdefault(self.running, []).append("ran")
+            self.mark = replace(self.mark, pending=None, sent=False)
+
+    def job_ends(self) -> None:
+        if self.running is not None:
+            self.running = None
+            if self.mark.pending is None:
+                self.take(planning.release(self.current, self.mark, self.now))
+
+    def edit(self, new: Plan) -> None:
+        self.look()
+        self.past.append((self.current, self.since, self.now))
+        old, self.current, self.since = self.current, new, self.now
+        self.plans[new.revision] = new
+        step = planning.change(old, new, self.mark, effective_from=self.now, decided_through=None)
+        self.take(step, both=old)
+
+
+EVENTS = st.lists(
+    st.one_of(
+        st.tuples(st.just("pass"), st.integers(1, 400)),
+        st.tuples(st.just("pass"), st.integers(100, 130)),
+        st.tuples(st.just("answer"), st.just(0)),
+        st.tuples(st.just("end"), st.just(0)),
+        st.tuples(st.just("link"), st.booleans()),
+        st.tuples(st.just("restart"), st.integers(0, 90)),
+        st.tuples(
+            st.just("edit"), st.tuples(st.sampled_from(["*/2 * * * *", "*/3 * * * *", "@every 45s"]), st.booleans())
+        ),
+    ),
+    min_size=20,
+    max_size=80,
+)
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(
+    EVENTS,
+    st.sampled_from([Overlap.QUEUE, Overlap.SKIP]),
+    st.sampled_from([None, timedelta(seconds=130)]),
+    st.sampled_from([timedelta(), timedelta(seconds=37)]),
+)
+def test_every_slot_has_exactly_one_fate(
+    events: list[tuple[str, object]], overlap: Overlap, max_lateness: timedelta | None, splay: timedelta
+) -> None:
+    def make(cron: str, revision: int, *, enabled: bool = True) -> Plan:
+        made = plan(cron, revision=revision, enabled=enabled, overlap=overlap, max_lateness=max_lateness)
+        return replace(made, splay=splay)
+
+    first = make("*/2 * * * *", 1)
+    life = History(first, planning.begin(effective_from=NOON, decided_through=None), NOON, {1: first})
+    for what, value in events:
+        life.happen(what, value, make)
+    in_force = [*life.past, (life.current, life.since, life.mark.watermark)]
+
+    open_slots = {fire.slot for fire in (life.mark.pending, life.mark.held) if fire is not None}
+    for slot, fates in life.fates.items():
+        assert len(fates) == 1, (slot, fates)
+        assert slot not in open_slots
+    for number, (of, after, through) in enumerate(in_force):
+        if not of.enabled and number == len(in_force) - 1:
+            continue  # still disabled: closed in one range when it changes or ends
+        for slot in History.slots(of, after, through):
+            assert slot in life.fates or slot in open_slots, (slot, "unexplained")
