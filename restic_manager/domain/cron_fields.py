@@ -84,7 +84,7 @@ def refuse(text: str, position: int | None, reason: str) -> NoReturn:
     """Given the whole text, a column in it or None, and a reason with its remedy, raise CronError."""
     shown = text if len(text) <= 80 else text[:77] + "..."
     where = "" if position is None else f", column {position + 1}"
-    raise CronError(f"{shown!r} is not a schedule{where}: {reason}", text=text, position=position) from None
+    raise CronError(f"{shown!a} is not a schedule{where}: {reason}", text=text, position=position) from None
 
 
 def parse_field(text: str, word: str, position: int, unit: Unit) -> Field:
@@ -114,8 +114,9 @@ def _parse_item(text: str, match: re.Match[str], start: int, unit: Unit) -> froz
     if match[2] is None:
         if match[3] is None:
             return unit.values(low, low, 1)
-        if low == 7 == unit.size:
-            refuse(text, start, "a step cannot start at 7: Sunday is also 0, write '0/n' or '*/n'")
+        if unit.size == 7:
+            # The week ends with 6 to croniter and with 7 to others.
+            refuse(text, start, f"a step over weekdays needs both ends: write for example '0-6/{step}' or '1-5/{step}'")
         return unit.values(low, unit.low + unit.size - 1, step)
     high = _value(text, match, 2, start, unit)
     if low == high:

@@ -85,10 +85,11 @@ def _day(fields: Fields) -> str:
         return f"on {days}"
     inside = f" in {of_month}" if of_month else ""
     if all_days:
-        return f"on {_weekdays(weekday, 'and')}{inside}"
+        names = _weekdays(weekday, "and")
+        return f"{'from' if ' to ' in names and ' and ' not in names and not weekday.hashed else 'on'} {names}{inside}"
     if either:
-        return f"on either {days} or any {_weekdays(weekday, 'or')}{inside}"
-    return f"on {days}, only if it is a {_weekdays(weekday, 'or')}"
+        return f"on either {days} or {'' if weekday.hashed else 'any '}{_weekdays(weekday, 'or')}{inside}"
+    return f"on {days}, only if it is {'' if weekday.hashed else 'a '}{_weekdays(weekday, 'or')}"
 
 
 def _hours(hour: Field) -> str:
@@ -108,11 +109,11 @@ def _weekdays(weekday: Field, word: str) -> str:
 
 
 def _hashed(noun: str, field: Field) -> str:
-    span = f"({min(field.values)} to {max(field.values)})"
     if field.hashed and field.hashed.step:
-        return f"every {field.hashed.step}th {noun} from one {_OWN} {span}"
+        start = f"one {_OWN} ({field.hashed.low} to {field.hashed.last_start})"
+        return f"{noun}s {field.hashed.low} to {field.hashed.high} in steps of {field.hashed.step} from {start}"
     article = "an" if noun == "hour" else "a"
-    return f"{article} {noun} {_OWN} {span}"
+    return f"{article} {noun} {_OWN} ({min(field.values)} to {max(field.values)})"
 
 
 def _even_step(values: frozenset[int], size: int) -> int | None:

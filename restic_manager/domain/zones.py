@@ -115,7 +115,7 @@ def _load(name: str) -> ZoneInfo:
             pass  # no such file, a file that is no zone table, a folder
     near = _near(name[:64])
     hint = f"did you mean {' or '.join(near)}?" if near else "write an IANA name such as Europe/Berlin or UTC"
-    raise InputError(f"{name[:64]!r} is not a time zone: {hint}")
+    raise InputError(f"{name[:64]!a} is not a time zone: {hint}")
 
 
 def _near(name: str) -> list[str]:
