@@ -38,6 +38,10 @@ DEFAULT_TIMEOUT = 30.0
 """Seconds a question may take, connecting included. A followed stream may be silent for as long as it likes."""
 
 _READ_SIZE = 65_536
+_ERRORS_BY_CODE: dict[str, type[ManagerError]] = {
+    kind.default_code: kind
+    for kind in (ConflictError, InputError, NotFoundError, NotPermittedError, StorageError, UnreachableError)
+}
 _ERRORS_BY_STATUS: dict[int, type[ManagerError]] = {
     400: InputError,
     401: NotPermittedError,
@@ -357,7 +361,6 @@ class Client:
 
     def _refusal(self, status: int, body: bytes) -> ManagerError:
         """Given an answer that is not 2xx, return the error it stands for, with the server's own code."""
-        kind = _ERRORS_BY_STATUS.get(status, ManagerError)
         try:
             said = msgspec.json.decode(body, type=api.ErrorAnswer).error
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
@@ -366,6 +369,7 @@ class Client:
                 "server's operators' address?",
                 code="bad_answer",
             )
+        kind = _ERRORS_BY_CODE.get(said.code) or _ERRORS_BY_STATUS.get(status, ManagerError)
         return kind(said.message, code=said.code)
 
     def _not_understood(self, error: Exception) -> ManagerError:

@@ -1,0 +1,209 @@
+"""`host`: the machines. Owns how hosts are shown; what may be done with them is the server's to decide."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from restic_manager.cli.command import Operator, YesOption, new_app, operator_command
+from restic_manager.cli.text import listing, moment, seconds_text, when
+from restic_manager.domain.errors import InputError
+
+if TYPE_CHECKING:
+    from restic_manager.protocol.api import HostView
+
+app = new_app("Machines: invite, list, label, rename, remove. NAME is a host's name or the start of its id.")
+
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", show_default=False)]
+
+
+@operator_command(
+    app,
+    "invite",
+    examples="""
+      restic-manager host invite web1 --label role=web --label site=berlin
+      restic-manager host invite web1          again, after a reinstall: a rejoin
+    """,
+)
+def invite(
+    operator: Operator,
+    name: NameArgument,
+    *,
+    label: Annotated[
+        list[str] | None, typer.Option("--label", metavar="K=V", help="A label for the host; repeat for more.")
+    ] = None,
+) -> None:
+    """Let a machine join, and print the line to paste there.
+
+    The token in it works once, within an hour. For a host that is already known it is a rejoin: the host keeps its id,
+    labels and history, and its old credential ends when the new one is used.
+    """
+    from restic_manager.protocol.api import InviteRequest
+
+    labels, _ = parse_labels(label or [], removing=False)
+    invited = operator.client.invite_host(InviteRequest(name=name, labels=labels))
+    if operator.as_json:
+        operator.screen.data(invited)
+        return
+    doing = "rejoin" if invited.rejoin else "join"
+    left = when(invited.expires_at, operator.now())
+    operator.screen.note(f"run this on {invited.name} to let it {doing}; it works once and ends {left}:")
+    operator.screen.say(invited.command)
+    if invited.note:
+        operator.screen.note(f"note: {invited.note}")
+
+
+@operator_command(app, "list")
+def list_hosts(operator: Operator) -> None:
+    """List all hosts: whether each is there, since when, and what runs on it."""
+    hosts = operator.client.hosts()
+    if operator.as_json:
+        operator.screen.data(hosts)
+        return
+    now = operator.now()
+    operator.screen.table(
+        ["NAME", "STATE", "SEEN", "RESTIC", "AGENT", "SET", "LABELS"],
+        (
+            (
+                host.name,
+                _state(host),
+                "now" if host.online else when(host.last_seen_at, now),
+                host.restic_version or ("none" if host.restic_problem else "-"),
+                host.agent_version or "-",
+                _applied(host),
+                listing([f"{key}={value}" for key, value in sorted(host.labels.items())], most=4),
+            )
+            for host in hosts
+        ),
+        empty="no hosts yet: `restic-manager host invite NAME` lets one join",
+    )
+
+
+@operator_command(app, "show")
+def show(operator: Operator, name: NameArgument) -> None:
+    """Show one host: versions, labels, clock, and whether it has applied its schedules."""
+    host = operator.client.host(name)
+    if operator.as_json:
+        operator.screen.data(host)
+    else:
+        operator.screen.fields(_page(host, operator.now()))
+
+
+@operator_command(
+    app,
+    "label",
+    examples="""
+      restic-manager host label web1 role=web site=berlin
+      restic-manager host label web1 site-          takes the label site away
+    """,
+)
+def label(
+    operator: Operator,
+    name: NameArgument,
+    changes: Annotated[list[str], typer.Argument(metavar="K=V|K-", show_default=False)],
+) -> None:
+    """Set labels (K=V) and take them away (K-). Schedules with --label follow at once."""
+    from restic_manager.protocol.api import LabelRequest
+
+    labels, removed = parse_labels(changes, removing=True)
+    host = operator.client.label_host(name, LabelRequest(set=labels, remove=tuple(removed)))
+    if operator.as_json:
+        operator.screen.data(host)
+        return
+    kept = ", ".join(f"{key}={value}" for key, value in sorted(host.labels.items()))
+    operator.screen.say(f"{host.name}: {kept or 'no labels'}")
+
+
+@operator_command(app, "rename")
+def rename(
+    operator: Operator, name: NameArgument, new_name: Annotated[str, typer.Argument(metavar="NEW", show_default=False)]
+) -> None:
+    """Give a host another name. Its id, history and schedules stay; its snapshots keep the host name restic knows."""
+    from restic_manager.protocol.api import RenameRequest
+
+    host = operator.client.rename_host(name, RenameRequest(name=new_name))
+    if operator.as_json:
+        operator.screen.data(host)
+        return
+    operator.screen.say(f"the host is now called {host.name} (in restic: {host.restic_host})")
+
+
+@operator_command(app, "remove")
+def remove(operator: Operator, name: NameArgument, *, yes: YesOption = False) -> None:
+    """Forget a host: its credential ends at once and no schedule runs on it any more. Its snapshots stay.
+
+    Asks on a terminal. A host of the same name that joins later is another host.
+    """
+    if not yes and operator.screen.may_ask:
+        host = operator.client.host(name)
+        if not operator.agrees(f"remove host {host.name} ({_state(host)})? Its agent will be refused.", yes=yes):
+            return
+        name = host.id
+    host = operator.client.remove_host(name)
+    if operator.as_json:
+        operator.screen.data(host)
+        return
+    operator.screen.say(f"host {host.name} is removed; its snapshots stay in their repositories")
+
+
+def parse_labels(words: list[str], *, removing: bool) -> tuple[dict[str, str], list[str]]:
+    """Given `K=V` words (and `K-` where `removing`), return labels to set and names to take away; raise InputError."""
+    labels: dict[str, str] = {}
+    removed: list[str] = []
+    for word in words:
+        key, equals, value = word.partition("=")
+        if equals and key and key not in labels:
+            labels[key] = value
+        elif removing and not equals and word.endswith("-") and len(word) > 1:
+            removed.append(word[:-1])
+        elif equals and key:
+            raise InputError(f"the label {key!r} is given twice: {labels[key]!r} and {value!r}")
+        else:
+            remedy = "K=V sets a label, K- takes it away" if removing else "write K=V"
+            raise InputError(f"{word!r} is not a label: {remedy}")
+    for key in removed:
+        if key in labels:
+            raise InputError(f"the label {key!r} is both set and taken away: choose one")
+    return labels, removed
+
+
+def _state(host: HostView) -> str:
+    if host.state == "invited":
+        return "invited"
+    return "online" if host.online else "offline"
+
+
+def _applied(host: HostView) -> str:
+    """Return whether the host works by the schedules it should."""
+    if host.refused_entries:
+        return f"{len(host.refused_entries)} refused"
+    if host.applied_schedule_version == host.schedule_version:
+        return "applied"
+    return "waiting"
+
+
+def _page(host: HostView, now: datetime) -> list[tuple[str, str]]:
+    skew = host.clock_skew
+    clock = ""
+    if skew is not None:
+        side = "ahead of" if skew > 0 else "behind"
+        clock = f"{seconds_text(abs(skew))} {side} the server" if abs(skew) >= 1 else "agrees with the server"
+    return [
+        ("Name", host.name),
+        ("Id", host.id),
+        ("State", _state(host)),
+        ("Last seen", "now" if host.online else moment(host.last_seen_at, now)),
+        ("Joined", moment(host.joined_at, now)),
+        ("Labels", "\n".join(f"{key}={value}" for key, value in sorted(host.labels.items()))),
+        ("Agent", host.agent_version or ""),
+        ("restic", host.restic_version or ""),
+        ("Problem", host.restic_problem or ""),
+        ("In restic", host.restic_host),
+        ("System", host.os or ""),
+        ("Time zone", host.timezone or ""),
+        ("Clock", clock),
+        ("Schedules", f"version {host.schedule_version}, applied {host.applied_schedule_version}"),
+        ("Refused", "\n".join(host.refused_entries)),
+    ]

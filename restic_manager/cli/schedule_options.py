@@ -1,0 +1,100 @@
+"""The options that `schedule add` and `schedule edit` share: their names and what their help says.
+
+It refuses to know what becomes of their values: that is `schedule_request`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+HostsOption = Annotated[
+    list[str] | None, typer.Option("--host", metavar="H", help="Run on this host; repeat for more.", show_default=False)
+]
+LabelsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--label", metavar="K=V", help="Run on every host with all of these labels; repeat.", show_default=False
+    ),
+]
+AllOption = Annotated[bool, typer.Option("--all", help="Run on every host, now and later.")]
+RepoOption = Annotated[
+    str | None, typer.Option("--repo", metavar="R", help="The repository to save to.", show_default=False)
+]
+CronOption = Annotated[
+    str | None,
+    typer.Option(
+        "--cron",
+        metavar="EXPR",
+        help="Five fields ('30 2 * * *'), @daily…; H is a value of each host's own.",
+        show_default=False,
+    ),
+]
+EveryOption = Annotated[
+    str | None,
+    typer.Option(
+        "--every", metavar="D", help="Every so often (15m, 6h, 1d) from the instant it is added.", show_default=False
+    ),
+]
+TimezoneOption = Annotated[
+    str | None,
+    typer.Option(
+        "--timezone",
+        metavar="Z",
+        help="An IANA zone, `host` for each host's own, or `server` (the default).",
+        show_default=False,
+    ),
+]
+SplayOption = Annotated[
+    str | None,
+    typer.Option(
+        "--splay", metavar="D", help="Spread the hosts over this long, each at its own place.", show_default=False
+    ),
+]
+OverlapOption = Annotated[
+    str | None,
+    typer.Option(
+        "--overlap",
+        metavar="queue|skip",
+        help="What a slot does while the one before still runs: wait (queue, the default), or be left out (skip).",
+        show_default=False,
+    ),
+]
+OfflineOption = Annotated[
+    str | None,
+    typer.Option(
+        "--offline",
+        metavar="run|wait",
+        help="What a host does without the server: run by itself (the default), or wait for it.",
+        show_default=False,
+    ),
+]
+LatenessOption = Annotated[
+    str | None,
+    typer.Option(
+        "--max-lateness",
+        metavar="D",
+        help="A slot later than this is recorded as missed, not run. `none`, the default: always run.",
+        show_default=False,
+    ),
+]
+ExcludeOption = Annotated[
+    list[str] | None,
+    typer.Option("--exclude", metavar="P", help="Leave out what matches this pattern of restic's.", show_default=False),
+]
+ExcludeFileOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--exclude-file", metavar="F", help="Read such patterns from this file on the host.", show_default=False
+    ),
+]
+ExcludeIfPresentOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--exclude-if-present", metavar="F", help="Leave out folders that hold a file of this name.", show_default=False
+    ),
+]
+TagOption = Annotated[
+    list[str] | None, typer.Option("--tag", metavar="T", help="Tag the snapshots with this.", show_default=False)
+]
