@@ -129,6 +129,7 @@ def hosts_of_repo(tx: Connection, repo_id: str) -> list[str]:
 
 def _ended(tx: Connection, job: JobRow, *, now: datetime, ripple: Ripple) -> None:
     ripple.hosts.add(job.host_id)
+    ripple.over.append((job.host_id, job.id))
     ripple.freed(job.repo_id, exclusive=job.kind.exclusive)
     if job.state.tell_host:
         ripple.cancels.append((job.host_id, cancel_message(job)))

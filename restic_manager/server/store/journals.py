@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from sqlalchemy import Connection, bindparam, func, select
@@ -14,6 +14,8 @@ FRAME_LIMIT: Final = 64 << 10
 """How many characters of a quarantined frame are kept."""
 KEPT: Final = 1_000
 """How many quarantined reports of one host are kept: the newest."""
+QUIET: Final = timedelta(hours=1)
+"""After a quarantined report, how long further ones of the same host are no event of their own."""
 
 
 def find(tx: Connection, host_id: str, journal_id: str) -> JournalRecord | None:
@@ -66,8 +68,13 @@ def advance(tx: Connection, host_id: str, journal_id: str, record: JournalRecord
 
 def set_aside(
     tx: Connection, host_id: str, journal_id: str, *, seq: int, reason: str, frame: str, now: datetime
-) -> None:
-    """Given a report that cannot be used, keep it with the reason; the oldest beyond the host's share go."""
+) -> bool:
+    """Given a report that cannot be used, keep it with the reason; the oldest beyond the host's share go.
+
+    Return whether it is the host's first for an hour, so that a flood of them is one event and not a flood of events.
+    """
+    of_host = quarantine.c.host_id == host_id
+    newest = tx.execute(select(quarantine.c.at).where(of_host).order_by(quarantine.c.id.desc()).limit(1)).scalar()
     tx.execute(
         quarantine.insert().values(
             host_id=host_id,
@@ -78,13 +85,9 @@ def set_aside(
             frame=frame[:FRAME_LIMIT],
         )
     )
-    oldest_kept = (
-        select(quarantine.c.id)
-        .where(quarantine.c.host_id == host_id)
-        .order_by(quarantine.c.id.desc())
-        .limit(1)
-        .offset(KEPT)
-    )
-    found = tx.execute(oldest_kept).scalar()
-    if found is not None:
-        tx.execute(quarantine.delete().where(quarantine.c.host_id == host_id, quarantine.c.id <= found))
+    beyond = tx.execute(
+        select(quarantine.c.id).where(of_host).order_by(quarantine.c.id.desc()).limit(1).offset(KEPT)
+    ).scalar()
+    if beyond is not None:
+        tx.execute(quarantine.delete().where(of_host, quarantine.c.id <= beyond))
+    return newest is None or now - newest >= QUIET

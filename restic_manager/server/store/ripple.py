@@ -14,13 +14,14 @@ from restic_manager.protocol.messages import CommandCancel
 @dataclass
 class Ripple:
     """jobs: ids whose rows changed. hosts: where a queued job may be able to go now. repos: ids on which something
-    ended, with whether it had been alone there. cancels: what to say to which host.
+    ended, with whether it had been alone there. cancels: what to say to which host. over: (host, job) that ended.
     """
 
     jobs: set[str] = field(default_factory=set)
     hosts: set[str] = field(default_factory=set)
     repos: dict[str, bool] = field(default_factory=dict)
     cancels: list[tuple[str, CommandCancel]] = field(default_factory=list)
+    over: list[tuple[str, str]] = field(default_factory=list)
 
     def freed(self, repo_id: str, *, exclusive: bool) -> None:
         """Note that a job on this repository ended."""
@@ -33,3 +34,4 @@ class Ripple:
         for repo_id, exclusive in other.repos.items():
             self.freed(repo_id, exclusive=exclusive)
         self.cancels += other.cancels
+        self.over += other.over

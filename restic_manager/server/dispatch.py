@@ -1,0 +1,206 @@
+"""The dispatcher: one task that sends queued jobs to the hosts that are there, and the door for operators' wishes.
+
+Rung by doorbells that say where something changed; then it reads rows, lets `domain.dispatching` choose, stores that a
+job is being sent, and only then sends. An order lost on the way is sent again at the host's next hello. Owns the set of
+places to look at; refuses to know why a job ended and what restic is.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+import trio
+from sqlalchemy import Connection
+
+from restic_manager.domain.errors import ConflictError, InputError, StorageError
+from restic_manager.domain.model import Actor, InitSpec, new_id
+from restic_manager.protocol.messages import CommandRun
+from restic_manager.runtime.clock import Clock
+from restic_manager.secrets import Sealer
+from restic_manager.server.hub import Bell, Hub
+from restic_manager.server.orders import write_orders
+from restic_manager.server.store import assignments, hosts, job_lists, job_rows, jobs, queue, repos, schedules
+from restic_manager.server.store.job_rows import JobRow
+from restic_manager.server.store.ripple import Ripple
+from restic_manager.server.store.writer import Store
+
+logger = logging.getLogger(__name__)
+
+ROUND: Final = 500
+"""Hosts looked at in one transaction."""
+RETRY_SECONDS: Final = 5.0
+"""How long to wait before looking again when the store could not be written."""
+
+
+class Dispatcher:
+    """Sends what may be sent. `run` is its task; everything else tells it where to look, or asks for a job."""
+
+    def __init__(self, *, store: Store, hub: Hub, clock: Clock, sealer: Sealer) -> None:
+        self._store = store
+        self._hub = hub
+        self._clock = clock
+        self._sealer = sealer
+        self._bell = Bell()
+        self._hosts: dict[str, None] = {}  # a set that keeps its order: who rang first is looked at first
+        self._freed: dict[str, bool] = {}
+        self._left: set[str] = set()
+        self._moved = False
+
+    # -- where to look -------------------------------------------------------------------------------------------------
+
+    def apply(self, ripple: Ripple) -> None:
+        """Given what a committed change calls for, do it: ring, tell, look."""
+        for host_id, job_id in ripple.over:
+            self._hub.job_over(host_id, job_id)
+        for host_id, message in ripple.cancels:
+            self._hub.send(host_id, message)
+        self._hub.ring(ripple.jobs)
+        self._hosts.update(dict.fromkeys(ripple.hosts))
+        for repo_id, exclusive in ripple.repos.items():
+            self._freed[repo_id] = self._freed.get(repo_id, False) or exclusive
+        if ripple.hosts or ripple.repos:
+            self._bell.ring()
+
+    def host_came(self, host_id: str) -> None:
+        """A host is online and its job list has been taken: it may be sent jobs."""
+        self._hosts[host_id] = None
+        self._left.discard(host_id)
+        self._moved = True
+        self._bell.ring()
+
+    def host_left(self, host_id: str) -> None:
+        """A host went offline: an init that waits for it may have to move, and others need not wait for its queue."""
+        self._left.add(host_id)
+        self._moved = True
+        self._bell.ring()
+
+    # -- the task ------------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Look and send whenever rung, for ever."""
+        while True:
+            await self._bell.receive()
+            while self._hosts or self._freed or self._left or self._moved:
+                try:
+                    await self._round()
+                except StorageError as error:
+                    logger.warning("dispatcher: %s; looking again in %g s", error.message, RETRY_SECONDS)
+                    await trio.sleep(RETRY_SECONDS)
+
+    async def _round(self) -> None:
+        """Look at what was rung for, at most ROUND hosts of it, and send what may be sent."""
+        hosts_, freed, left, moved = self._hosts, self._freed, self._left, self._moved
+        self._hosts, self._freed, self._left, self._moved = {}, {}, set(), False
+        online = self._hub.online_hosts()
+        now = self._clock.now()
+        ripple = Ripple()
+        rest: list[str] = []
+
+        def look(tx: Connection) -> list[tuple[str, CommandRun]]:
+            wanted = dict.fromkeys(hosts_)
+            wanted.update(dict.fromkeys(sorted(queue.hosts_of_freed(tx, freed))))
+            for host_id in left:
+                wanted.update(dict.fromkeys(sorted(queue.hosts_behind(tx, host_id))))
+            if moved:
+                wanted.update(dict.fromkeys(sorted(queue.rehome(tx, online=online))))
+            there = [host_id for host_id in wanted if host_id in online]
+            rest[:] = there[ROUND:]
+            orders = queue.take(tx, there[:ROUND], online=online, now=now)
+            return write_orders(tx, orders, unseal=self._sealer.unseal, now=now, ripple=ripple)
+
+        try:
+            messages = await self._store.write(look)
+        except BaseException:
+            self._hosts.update(hosts_)
+            for repo_id, exclusive in freed.items():
+                self._freed[repo_id] = self._freed.get(repo_id, False) or exclusive
+            self._left |= left
+            self._moved = self._moved or moved
+            raise
+        self._hosts.update(dict.fromkeys(rest))
+        for host_id, message in messages:
+            self._hub.send(host_id, message)
+        self._hub.ring(message.job_id for _, message in messages)
+        self.apply(ripple)
+
+    # -- what operators ask for ----------------------------------------------------------------------------------------
+
+    async def run_schedule(self, schedule_ref: str, host_ref: str | None) -> list[JobRow]:
+        """Given a schedule (and one of its hosts), queue its work now, on that host or on all; return the jobs.
+
+        Raise NotFoundError for a name that is none, InputError for a host that is not one of the schedule's,
+        ConflictError when the schedule has no hosts.
+        """
+        now = self._clock.now()
+
+        def change(tx: Connection) -> list[JobRow]:
+            schedule = schedules.resolve(tx, schedule_ref)
+            targets = assignments.hosts_of(tx, schedule.id)
+            if host_ref is not None:
+                host = hosts.resolve(tx, host_ref)
+                if host.id not in targets:
+                    raise InputError(f"{host.name} is not a host of schedule {schedule.name}: add it there first")
+                targets = [host.id]
+            if not targets:
+                raise ConflictError(f"schedule {schedule.name} has no hosts now: there is nothing to run it on")
+            return [
+                job_rows.insert(
+                    tx,
+                    job_id=new_id(),
+                    spec=schedule.spec,
+                    host_id=host_id,
+                    repo_id=schedule.repo_id,
+                    actor=Actor.OPERATOR,
+                    now=now,
+                    schedule_id=schedule.id,
+                )
+                for host_id in targets
+            ]
+
+        made = await self._store.write(change)
+        self.apply(Ripple(jobs={job.id for job in made}, hosts={job.host_id for job in made}))
+        return made
+
+    async def init_repo(self, repo_ref: str, host_ref: str) -> JobRow:
+        """Given a repository and a host, queue its creation; raise ConflictError when that is under way already."""
+        now = self._clock.now()
+
+        def change(tx: Connection) -> JobRow:
+            repo = repos.resolve(tx, repo_ref)
+            host = hosts.resolve(tx, host_ref)
+            under_way = jobs.unfinished_init(tx, repo.id)
+            if under_way is not None:
+                raise ConflictError(
+                    f"job {under_way} is about to create repository {repo.name} already: two at once would damage it"
+                )
+            return job_rows.insert(
+                tx,
+                job_id=new_id(),
+                spec=InitSpec(),
+                host_id=host.id,
+                repo_id=repo.id,
+                actor=Actor.OPERATOR,
+                now=now,
+            )
+
+        made = await self._store.write(change)
+        self.apply(Ripple(jobs={made.id}, hosts={made.host_id}))
+        return made
+
+    async def cancel(self, job_ref: str, reason: str = "cancelled by an operator") -> JobRow:
+        """Given a job's id (or its beginning), end it; return the job as it is now.
+
+        Never sent: it is cancelled. With its host: the wish is kept and told until the host says how it ended. Raise
+        ConflictError when it is over already, NotFoundError when there is none.
+        """
+        now = self._clock.now()
+        ripple = Ripple()
+
+        def change(tx: Connection) -> JobRow:
+            job = job_lists.resolve(tx, job_ref)
+            return jobs.request_cancel(tx, job, reason=reason, now=now, ripple=ripple)
+
+        after = await self._store.write(change)
+        self.apply(ripple)
+        return after

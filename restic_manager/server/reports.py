@@ -1,0 +1,274 @@
+"""What a host's messages do to the rows: durable reports in sequence, fires, acks of schedule sets. Synchronous.
+
+One call takes a batch in the order it came, in one transaction; its answers go out after the commit. A report that
+cannot be used (it does not decode, it names a job that is nobody's, it contradicts the ledger) is set aside, counted as
+taken and audited, because the outbox would repeat it for ever. Only a claim on ANOTHER host's job ends the session.
+It refuses to know links and tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import assert_never
+
+from sqlalchemy import Connection
+
+from restic_manager.domain import lifecycle
+from restic_manager.domain.instants import whole_second
+from restic_manager.domain.model import Fate, slot_job_id
+from restic_manager.link import Incoming
+from restic_manager.protocol.codec import WireError
+from restic_manager.protocol.messages import (
+    Ack,
+    DurableReport,
+    Error,
+    JobFinished,
+    JobLog,
+    JobStarted,
+    Message,
+    ScheduleAck,
+    ScheduleFire,
+    SlotDecided,
+)
+from restic_manager.protocol.session import JournalRecord, frame_hash, judge_sequence
+from restic_manager.server.store import assignments, events, fates, job_rows, jobs, journals, logs, slots
+from restic_manager.server.store.job_rows import JobRow
+from restic_manager.server.store.logs import Chunk
+from restic_manager.server.store.ripple import Ripple
+from restic_manager.server.store.slots import Caller
+
+
+@dataclass(frozen=True)
+class Sender:
+    """Whose messages these are. gap_allowed: its journal is ahead of this store, which is an old copy."""
+
+    caller: Caller
+    host_name: str
+    journal_id: str
+    gap_allowed: bool = False
+
+
+@dataclass
+class Taken:
+    """What became of a batch: what to answer, what it calls for, jobs that are this host's, and why to end, if so."""
+
+    answers: list[Message] = field(default_factory=list)
+    ripple: Ripple = field(default_factory=Ripple)
+    running: set[str] = field(default_factory=set)
+    end: Error | None = None
+
+
+class _Unusable(Exception):  # noqa: N818 - a verdict about a report, caught right here
+    """Why a report is set aside. foreign: it lays claim to what is another host's."""
+
+    def __init__(self, reason: str, *, foreign: bool = False) -> None:
+        super().__init__(reason)
+        self.foreign = foreign
+
+
+def take(tx: Connection, batch: Iterable[Incoming], sender: Sender, *, now: datetime) -> Taken:
+    """Given messages of one host in order, apply them; return the answers to give once this is committed.
+
+    Stops behind the first message that ends the session.
+    """
+    taken = Taken()
+    run = _Batch(tx, sender, now, taken)
+    for incoming in batch:
+        message = incoming.message
+        match message:
+            case ScheduleFire():
+                taken.answers.append(slots.take_fire(tx, message, caller=sender.caller, now=now, ripple=taken.ripple))
+            case ScheduleAck():
+                assignments.note_ack(tx, sender.caller.host_id, message, now)
+            case _:
+                run.report(message, incoming.frame)
+        if taken.end is not None:
+            break
+    run.finish()
+    return taken
+
+
+def set_aside(tx: Connection, incoming: Incoming, sender: Sender, *, reason: str, now: datetime) -> Taken:
+    """Given one report that could not even be applied, set it aside if it is the next one, and return the answers."""
+    taken = Taken()
+    run = _Batch(tx, sender, now, taken)
+    run.report(incoming.message, incoming.frame, unusable=reason)
+    run.finish()
+    return taken
+
+
+class _Batch:
+    """One batch being applied: where the journal stands, and the log lines gathered on the way."""
+
+    def __init__(self, tx: Connection, sender: Sender, now: datetime, taken: Taken) -> None:
+        self._tx = tx
+        self._sender = sender
+        self._host_id = sender.caller.host_id
+        self._now = now
+        self._taken = taken
+        self._record: JournalRecord | None = None
+        self._advanced = False
+        self._reported = False
+        self._jobs: dict[str, JobRow] = {}
+        self._logs: dict[str, list[Chunk]] = {}
+
+    def report(self, message: DurableReport | WireError, frame: str, *, unusable: str | None = None) -> None:
+        """Take one durable report, or what was wrong with one, in its turn."""
+        seq = message.seq
+        if seq is None:
+            raise ValueError("only durable reports have a turn")
+        self._reported = True
+        record = self._standing()
+        turn = judge_sequence(record.acked_through, seq, gap_allowed=self._sender.gap_allowed)
+        if turn == "repeat":
+            return
+        if turn == "gap":
+            self._taken.end = Error(
+                code="gap",
+                message=f"report {seq} came where {record.acked_through + 1} was expected: dial again and repeat",
+            )
+            return
+        if isinstance(message, WireError):
+            unusable = f"not understood: {message.message}"
+        if unusable is None and not isinstance(message, WireError):
+            try:
+                self._apply(message)
+            except _Unusable as why:
+                self._quarantine(seq, frame, str(why), foreign=why.foreign)
+        else:
+            self._quarantine(seq, frame, unusable or "", foreign=False)
+        self._record = JournalRecord(acked_through=seq, acked_hash=frame_hash(frame))
+        self._advanced = True
+
+    def finish(self) -> None:
+        """Write what was gathered and how far the journal is, and add the ack."""
+        for job_id, chunks in self._logs.items():
+            logs.append(self._tx, job_id, chunks)
+            self._taken.ripple.jobs.add(job_id)
+        self._logs.clear()
+        if self._advanced:
+            journals.advance(self._tx, self._host_id, self._sender.journal_id, self._standing())
+        if self._reported:
+            self._taken.answers.append(Ack(through=self._standing().acked_through))
+
+    def _standing(self) -> JournalRecord:
+        if self._record is None:
+            found = journals.find(self._tx, self._host_id, self._sender.journal_id)
+            self._record = found or JournalRecord(acked_through=0, acked_hash=None)
+        return self._record
+
+    def _apply(self, report: DurableReport) -> None:
+        match report:
+            case JobStarted():
+                job = self._job(report.job_id, report.schedule_id, report.scheduled_at)
+                step = lifecycle.apply_started(job.state, started_at=report.started_at, now=self._now)
+                self._settle(job, step)
+            case JobLog():
+                job = self._job(report.job_id, None, None)
+                chunk = logs.chunk_of(
+                    first_line=report.first_line,
+                    at=report.at,
+                    stream=report.stream,
+                    text=report.text,
+                    dropped=report.dropped,
+                )
+                self._logs.setdefault(job.id, []).append(chunk)
+            case JobFinished():
+                job = self._job(report.job_id, report.schedule_id, report.scheduled_at)
+                step = lifecycle.apply_finished(
+                    job.state,
+                    report.outcome,
+                    started_at=report.started_at,
+                    finished_at=report.finished_at,
+                    now=self._now,
+                )
+                if step.contradiction is not None:
+                    raise _Unusable(f"job {job.id}: {step.contradiction}")
+                self._settle(job, step)
+            case SlotDecided():
+                self._decided(report)
+            case _ as unreachable:
+                assert_never(unreachable)
+
+    def _settle(self, job: JobRow, step: lifecycle.Step) -> None:
+        after = jobs.settle(self._tx, job, step, now=self._now, ripple=self._taken.ripple)
+        self._jobs[job.id] = after
+        if after.status.terminal:
+            self._taken.running.discard(job.id)
+        else:
+            self._taken.running.add(job.id)
+            if after.state.cancel_requested_at is not None and job.status.terminal:
+                # It runs although it had been cancelled here before it was sent: now the host has to be asked.
+                self._taken.ripple.cancels.append((self._host_id, jobs.cancel_message(after)))
+
+    def _job(self, job_id: str, schedule_id: str | None, slot: datetime | None) -> JobRow:
+        """Return the job a report speaks of, adopting it where its id checks out."""
+        job = self._jobs.get(job_id) or job_rows.find(self._tx, job_id)
+        if job is None:
+            if schedule_id is None or slot is None:
+                raise _Unusable(f"the server knows no job {job_id}")
+            adopted = slots.adopt(
+                self._tx,
+                job_id,
+                host_id=self._host_id,
+                schedule_id=schedule_id,
+                slot=slot,
+                clock_offset=self._sender.caller.clock_offset,
+                now=self._now,
+            )
+            if isinstance(adopted, str):
+                raise _Unusable(f"the server knows no job {job_id}, and {adopted}")
+            job = adopted
+            self._taken.ripple.jobs.add(job.id)
+        if job.host_id != self._host_id:
+            raise _Unusable(f"job {job_id} is another host's", foreign=True)
+        self._jobs[job_id] = job
+        return job
+
+    def _decided(self, report: SlotDecided) -> None:
+        if report.fate is Fate.RAN:
+            raise _Unusable("a slot that ran is told by its job")
+        if report.last < report.first or (report.count == 1) != (report.first == report.last):
+            raise _Unusable("its first slot, last slot and count do not fit together")
+        if whole_second(report.first) != report.first or whole_second(report.last) != report.last:
+            raise _Unusable("its slots are not whole seconds")
+        if slots.find_work(self._tx, report.schedule_id) is None:
+            raise _Unusable("it names a schedule the server does not know")
+        if not slots.intervals(self._tx, report.schedule_id, self._host_id):
+            raise _Unusable("it names a schedule that is not this host's and never was")
+        if report.count == 1:
+            job_id = slot_job_id(report.schedule_id, self._host_id, report.first)
+            if job_rows.find(self._tx, job_id) is not None:
+                raise _Unusable(f"it says {report.fate} of a slot that has job {job_id}")
+        fates.record(
+            self._tx,
+            schedule_id=report.schedule_id,
+            host_id=self._host_id,
+            revision=report.revision,
+            first=report.first,
+            last=report.last,
+            count=report.count,
+            fate=report.fate,
+            reason=report.reason,
+            into=report.into,
+            evidence=report.evidence,
+            now=self._now,
+        )
+
+    def _quarantine(self, seq: int, frame: str, reason: str, *, foreign: bool) -> None:
+        first_for_long = journals.set_aside(
+            self._tx, self._host_id, self._sender.journal_id, seq=seq, reason=reason, frame=frame, now=self._now
+        )
+        if first_for_long:
+            events.record(
+                self._tx,
+                now=self._now,
+                actor=self._sender.host_name,
+                what="quarantined",
+                host_id=self._host_id,
+                detail=f"report {seq} was set aside: {reason}"[:2_000],
+            )
+        if foreign:
+            self._taken.end = Error(code="not_yours", message=reason)
