@@ -53,7 +53,8 @@ class Mark:
     watermark: slots through here are decided. pending: the fire that is not closed yet; `sent` once it has been handed
     to the writer (from then on only the server's answer or its own run ends it). superseded: the server refused it for
     its old revision, and the new set is still to come. held: the one slot waiting for the unfinished run. running: a
-    job of this schedule is accepted or running here.
+    job of this schedule is accepted or running here. elders: older timetables whose slots were decided through an
+    instant beyond the start of the present one (the news of the change was late); not worth a place in the journal.
     """
 
     watermark: datetime
@@ -62,6 +63,7 @@ class Mark:
     superseded: bool = False
     held: Fire | None = None
     running: bool = False
+    elders: tuple[tuple[Timetable, datetime], ...] = field(default=(), compare=False)
 
     @property
     def busy(self) -> bool:
@@ -179,7 +181,9 @@ def change(old: Plan, new: Plan, mark: Mark, *, effective_from: datetime, decide
         pending = _carry(draft, pending, new, effective_from, sent=mark.sent and not mark.superseded)
     held = _carry(draft, mark.held, new, effective_from, sent=False) if mark.held is not None else None
     start = _latest(effective_from, decided_through)
-    _close_passed(draft, old, new, start, mark.watermark)
+    elders = (*mark.elders, (old.timetable, mark.watermark))
+    elders = tuple((timetable, through) for timetable, through in elders if through > start)
+    _close_passed(draft, elders, new, start, mark.watermark)
     relabelled = pending is not None and mark.pending is not None and pending.revision != mark.pending.revision
     after = replace(
         mark,
@@ -188,6 +192,7 @@ def change(old: Plan, new: Plan, mark: Mark, *, effective_from: datetime, decide
         sent=mark.sent and pending is not None and not mark.superseded and not relabelled,
         superseded=False,
         held=held,
+        elders=elders,
     )
     return Step(after, tuple(draft.decided), _next_wake(new, after.watermark) if new.enabled else None)
 
@@ -267,22 +272,22 @@ def _close_undecided(draft: _Draft, old: Plan, after: datetime, through: datetim
     draft.close_range(old, after, through, Fate.SKIPPED, reason if old.enabled else "disabled")
 
 
-def _close_passed(draft: _Draft, old: Plan, new: Plan, after: datetime, through: datetime) -> None:
+def _close_passed(
+    draft: _Draft, elders: tuple[tuple[Timetable, datetime], ...], new: Plan, after: datetime, through: datetime
+) -> None:
     """Record the slots of the new revision that this host had already passed when it learned of it.
 
-    A slot that both revisions have was decided under the old one; it has its fate. The interval is as long as the news
-    was under way: milliseconds, or the time the host was away.
+    A slot that an older revision has too was decided under that one; it has its fate. The interval is as long as the
+    news was under way: milliseconds, or the time the host was away.
     """
-    if not new.enabled:
-        return
     passed: list[datetime] = []
     slot = new.timetable.first_after(after)
     while slot is not None and slot <= through:
-        if not old.timetable.holds(slot):
+        if not any(slot <= decided and timetable.holds(slot) for timetable, decided in elders):
             passed.append(slot)
         slot = new.timetable.first_after(slot)
     if passed:
-        reason = f"already past when revision {new.revision} arrived"
+        reason = f"already past when revision {new.revision} arrived" if new.enabled else "disabled"
         draft.decided.append(Decided(new.revision, passed[0], passed[-1], len(passed), Fate.SKIPPED, reason))
 
 
