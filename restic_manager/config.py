@@ -138,6 +138,7 @@ def load_agent(
     data_dir: str | None = None,
     restic: str | None = None,
     reconnect_max: str | None = None,
+    catch_up_delay: str | None = None,
     log_level: str | None = None,
 ) -> AgentConfig:
     """Given the environment and the agent's flags as they were typed, return its config; raise InputError."""
@@ -151,7 +152,7 @@ def load_agent(
         token=_the_token(place, token, token_file),
         restic_path=place.read_optional("restic", restic, "RESTIC_MANAGER_RESTIC", _not_empty),
         reconnect_max=place.read("reconnect_max", reconnect_max, None, _seconds(1, 24 * _HOUR), "60s"),
-        catch_up_delay=place.read("catch_up_delay", None, None, _seconds(0, 24 * _HOUR), "30s"),
+        catch_up_delay=place.read("catch_up_delay", catch_up_delay, None, _seconds(0, 24 * _HOUR), "30s"),
         cancel_grace=place.read("cancel_grace", None, None, _seconds(1, _HOUR), "30s"),
         log_level=place.read("log_level", log_level, "RESTIC_MANAGER_LOG_LEVEL", _level, "info"),
     )
