@@ -3,7 +3,7 @@
 A flag wins over the environment, that over the file, that over the default. Every error names where the value stands
 (the flag, the variable, or file and key) and what is wrong with it. It refuses to open, bind or dial anything.
 
-The file has the tables `[server]` and `[agent]`; a machine that runs both may keep both in one file.
+The file has the tables `[server]`, `[agent]` and, for operators' commands, `[client]`; a machine may keep all in one.
 """
 
 from __future__ import annotations
@@ -99,7 +99,16 @@ class _AgentTable(msgspec.Struct):
     log_level: str | None = None
 
 
-_TABLES: Final[dict[str, type[msgspec.Struct]]] = {"server": _ServerTable, "agent": _AgentTable}
+class _ClientTable(msgspec.Struct):
+    server: str | None = None
+    data_dir: str | None = None
+
+
+_TABLES: Final[dict[str, type[msgspec.Struct]]] = {
+    "server": _ServerTable,
+    "agent": _AgentTable,
+    "client": _ClientTable,
+}
 
 
 def load_server(
@@ -156,6 +165,16 @@ def load_agent(
         cancel_grace=place.read("cancel_grace", None, None, _seconds(1, _HOUR), "30s"),
         log_level=place.read("log_level", log_level, "RESTIC_MANAGER_LOG_LEVEL", _level, "info"),
     )
+
+
+def load_client(environ: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """Given the environment, return what the config file says of where operators find the server: `server`, else
+    `data_dir` (the server's own when [client] names none), each with where it stands; raise InputError.
+    """
+    client, server = (_Place.of(None, environ, mode) for mode in ("client", "server"))
+    found = {"server": client.find("server", None, None)}
+    found["data_dir"] = client.find("data_dir", None, None) or server.find("data_dir", None, None)
+    return {key: value for key, value in found.items() if value is not None}
 
 
 @dataclass(frozen=True)
