@@ -74,6 +74,10 @@ class ServerAddress:
     def parse(cls, text: str, *, origin: str = "--server") -> ServerAddress:
         """Given `http://host:port`, `unix:/path` or an absolute path, return the address; raise InputError if none."""
         problem = f"{text!r} ({origin}) is not a server's address: write http://HOST:PORT or the path of its socket"
+        if text.startswith(("ws://", "wss://")):
+            raise InputError(
+                f"{text!r} ({origin}) is where agents dial in: operators ask the server's socket, or http://"
+            )
         if text.startswith(("http://", "https://")):
             try:
                 parts = urlsplit(text)

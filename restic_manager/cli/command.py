@@ -32,8 +32,8 @@ ServerOption = Annotated[
     typer.Option(
         "--server",
         metavar="URL|PATH",
-        help="Ask the server at this http:// URL or Unix socket. Else RESTIC_MANAGER_SERVER, else the data directory's"
-        " own socket.",
+        help="Ask the server at this http:// URL or Unix socket. Else RESTIC_MANAGER_SERVER, the config file, the data"
+        " directory's own socket.",
         show_default=False,
     ),
 ]
@@ -91,6 +91,7 @@ class Operator:
 
     def _address(self) -> ServerAddress:
         from restic_manager.client import ServerAddress
+        from restic_manager.runtime.datadir import ENVIRONMENT as DATA_DIR_VARIABLE
         from restic_manager.runtime.datadir import default_data_dir, socket_path
 
         if self._server and self._data_dir:
@@ -100,8 +101,17 @@ class Operator:
         named = os.environ.get(SERVER_VARIABLE)
         if named and not self._data_dir:
             return ServerAddress.parse(named, origin=SERVER_VARIABLE)
-        directory = default_data_dir(self._data_dir, os.environ)
-        return ServerAddress(path=socket_path(directory), origin=f"the data directory {directory}")
+        directory = self._data_dir or os.environ.get(DATA_DIR_VARIABLE)
+        if not directory and os.environ.get("RESTIC_MANAGER_CONFIG"):
+            # Imported only for those who have a config file: it costs every other command 15 ms.
+            from restic_manager.config import load_client
+
+            said = load_client(os.environ)
+            if "server" in said:
+                return ServerAddress.parse(said["server"][0], origin=said["server"][1])
+            directory = said.get("data_dir", ("", ""))[0]
+        folder = default_data_dir(directory, {})
+        return ServerAddress(path=socket_path(folder), origin=f"the data directory {folder}")
 
 
 class PlainCommand(TyperCommand):

@@ -351,10 +351,11 @@ def explain_expression(
     from restic_manager.cli.job import whole_number
     from restic_manager.cli.schedule_view import slots
     from restic_manager.domain.instants import parse_instant
+    from restic_manager.runtime.localzone import local_timezone
 
     start = parse_instant(after) if after is not None else operator.now()
     number = whole_number(count, "--count", least=1, most=1_000)
-    found = explain(expression, timezone or "UTC", after=start, count=number)
+    found = explain(expression, timezone or local_timezone(), after=start, count=number)
     if operator.as_json:
         operator.screen.data(found)
         return

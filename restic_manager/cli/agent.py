@@ -1,0 +1,111 @@
+"""`agent`: run on a host. Owns its options and one of the two `trio.run`s of the program."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from restic_manager.cli.command import PlainCommand, examples_text, new_app
+from restic_manager.cli.running import LogLevelOption, run_until_stopped
+
+app = new_app("Run on a host.")
+
+
+@app.command(
+    "agent",
+    cls=PlainCommand,
+    epilog=examples_text(
+        """
+        restic-manager agent --server ws://127.0.0.1:8787 --token rm_…   the first time
+        restic-manager agent --server ws://127.0.0.1:8787                from then on
+        """
+    ),
+)
+def agent(
+    *,
+    server: Annotated[
+        str | None,
+        typer.Option(
+            "--server", metavar="URL", help="The server to dial: ws://HOST:PORT or wss://HOST.", show_default=False
+        ),
+    ] = None,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            "--token",
+            metavar="T",
+            help="What `host invite` printed; needed once, works once. Else RESTIC_MANAGER_TOKEN.",
+            show_default=False,
+        ),
+    ] = None,
+    token_file: Annotated[
+        str | None, typer.Option("--token-file", metavar="F", help="Read the token from this file.", show_default=False)
+    ] = None,
+    data_dir: Annotated[
+        str | None,
+        typer.Option(
+            "--data-dir",
+            metavar="DIR",
+            help="Where the credential and the journal are kept. Else RESTIC_MANAGER_DATA_DIR, else"
+            " /var/lib/restic-manager for root and the user's state folder for others.",
+            show_default=False,
+        ),
+    ] = None,
+    config: Annotated[
+        str | None,
+        typer.Option(
+            "--config", metavar="FILE", help="Read the rest from this TOML file, table [agent].", show_default=False
+        ),
+    ] = None,
+    restic: Annotated[
+        str | None,
+        typer.Option(
+            "--restic", metavar="PATH", help="The restic to run. [default: the one on PATH]", show_default=False
+        ),
+    ] = None,
+    reconnect_max: Annotated[
+        str | None,
+        typer.Option(
+            "--reconnect-max", metavar="D", help="Longest pause between two dials. [default: 60s]", show_default=False
+        ),
+    ] = None,
+    catch_up_delay: Annotated[
+        str | None,
+        typer.Option(
+            "--catch-up-delay",
+            metavar="D",
+            help="How long missed slots wait after the start for the network; 0s for not at all. [default: 30s]",
+            show_default=False,
+        ),
+    ] = None,
+    log_level: LogLevelOption = None,
+) -> int:
+    """Run on a host: keep its schedules, run its backups, report to the server, also after the server was away.
+
+    It runs until SIGTERM or Ctrl-C: the first lets what runs come to its end in order, the second stops it.
+    """
+
+    def work() -> object:
+        import os
+
+        import trio
+
+        from restic_manager.agent.app import run_agent
+        from restic_manager.config import load_agent
+
+        loaded = load_agent(
+            os.environ,
+            config=config,
+            server=server,
+            token=token,
+            token_file=token_file,
+            data_dir=data_dir,
+            restic=restic,
+            reconnect_max=reconnect_max,
+            catch_up_delay=catch_up_delay,
+            log_level=log_level,
+        )
+        return trio.run(run_agent, loaded)
+
+    return run_until_stopped(work)
