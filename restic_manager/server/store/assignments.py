@@ -1,0 +1,202 @@
+"""Who runs what when, as read: the intervals of every (schedule, host), and the schedule set of one host.
+
+The set is what `schedule.set` says to that host: what is in force, what has ended since the version it applied, and
+standing orders with the secrets they need. Changes are `membership`. It refuses to know sessions and when to send.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+from sqlalchemy import Connection, func, select
+
+from restic_manager.domain.model import Offline, RepoAccess, Timing
+from restic_manager.protocol.codec import encode_entry
+from restic_manager.protocol.messages import (
+    MAX_ENTRIES_TEXT,
+    Ended,
+    Entry,
+    ScheduleAck,
+    ScheduleSet,
+    StandingOrder,
+)
+from restic_manager.server.store import repos
+from restic_manager.server.store.references import chunks
+from restic_manager.server.store.repos import Unseal
+from restic_manager.server.store.schedules import ScheduleRow, row_of
+from restic_manager.server.store.schema import assignments, fates, hosts, schedules
+
+_ENDED_TEXT = 160
+"""About how many characters one ended entry takes in a message."""
+
+
+class Assignment(Struct, frozen=True, kw_only=True):
+    """One interval of one (schedule, host): its slots are those in (valid_from, valid_to]; null while in force."""
+
+    schedule_id: str
+    host_id: str
+    revision: int
+    timing: Timing
+    enabled: bool
+    valid_from: datetime
+    valid_to: datetime | None
+
+
+def of(tx: Connection, schedule_id: str, host_id: str) -> list[Assignment]:
+    """Given a schedule and a host, return all its intervals, the oldest first."""
+    query = select(assignments).where(assignments.c.schedule_id == schedule_id, assignments.c.host_id == host_id)
+    query = query.order_by(assignments.c.id)
+    return [_assignment(row) for row in tx.execute(query).mappings()]
+
+
+def in_force(tx: Connection, schedule_ids: Sequence[str]) -> dict[str, list[Assignment]]:
+    """Given schedules, return by id what is in force of each, one a host."""
+    found: dict[str, list[Assignment]] = {schedule_id: [] for schedule_id in schedule_ids}
+    for part in chunks(schedule_ids):
+        query = select(assignments).where(assignments.c.schedule_id.in_(part), assignments.c.valid_to.is_(None))
+        for row in tx.execute(query).mappings():
+            found[row["schedule_id"]].append(_assignment(row))
+    return found
+
+
+def hosts_of(tx: Connection, schedule_id: str) -> list[str]:
+    """Given a schedule, return the ids of the hosts that run it now."""
+    query = (
+        select(assignments.c.host_id)
+        .where(assignments.c.schedule_id == schedule_id, assignments.c.valid_to.is_(None))
+        .order_by(assignments.c.host_id)
+    )
+    return list(tx.execute(query).scalars())
+
+
+def schedule_set(
+    tx: Connection, host_id: str, *, epoch: str, standing_orders: bool, unseal: Unseal
+) -> tuple[int, list[Entry], list[Ended]]:
+    """Given a host, return the version of its set, every entry of it, and what ended since the version it has applied.
+
+    epoch: this store's. standing_orders: whether this agent runs them; only then secrets are opened.
+    """
+    host = tx.execute(
+        select(
+            hosts.c.schedule_version, hosts.c.applied_schedule_version, hosts.c.applied_epoch, hosts.c.restic_host
+        ).where(hosts.c.id == host_id)
+    ).one()
+    decided = (
+        select(func.max(fates.c.last_slot))
+        .where(fates.c.schedule_id == assignments.c.schedule_id, fates.c.host_id == assignments.c.host_id)
+        .scalar_subquery()
+    )
+    mine = select(assignments, decided.label("decided_through")).where(
+        assignments.c.host_id == host_id, assignments.c.valid_to.is_(None)
+    )
+    found = {row["schedule_id"]: row for row in tx.execute(mine).mappings()}
+    opened: dict[str, RepoAccess] = {}
+    entries: list[Entry] = []
+    for schedule in _schedules(tx, list(found)):
+        row = found[schedule.id]
+        order = None
+        if standing_orders and schedule.offline is Offline.RUN and not schedule.kind.exclusive:
+            if schedule.repo_id not in opened:
+                opened[schedule.repo_id] = repos.access(tx, schedule.repo_id, unseal)
+            order = StandingOrder(spec=schedule.spec, repo=opened[schedule.repo_id], restic_host=host.restic_host)
+        entries.append(
+            Entry(
+                schedule_id=schedule.id,
+                name=schedule.name,
+                revision=row["revision"],
+                timing=_timing(row),
+                enabled=row["enabled"],
+                overlap=schedule.overlap,
+                offline=schedule.offline,
+                max_lateness=schedule.max_lateness,
+                effective_from=row["valid_from"],
+                decided_through=row["decided_through"],
+                standing_order=order,
+            )
+        )
+    # An agent that has applied nothing has nothing that could have ended; one of another epoch may have anything.
+    known = host.applied_schedule_version if host.applied_epoch == epoch else 0
+    ended = [] if host.applied_epoch is None else _ended(tx, host_id, since=known, but_not=found.keys())
+    return host.schedule_version, entries, ended
+
+
+def set_message_parts(version: int, epoch: str, entries: Iterable[Entry], ended: Iterable[Ended]) -> list[ScheduleSet]:
+    """Given a set, return the messages that carry it, each about MAX_ENTRIES_TEXT characters at most, at least one."""
+    parts: list[tuple[list[msgspec.Raw], list[Ended]]] = [([], [])]
+    room = MAX_ENTRIES_TEXT
+
+    def take(size: int) -> tuple[list[msgspec.Raw], list[Ended]]:
+        nonlocal room
+        if size > room and room < MAX_ENTRIES_TEXT:
+            parts.append(([], []))
+            room = MAX_ENTRIES_TEXT
+        room -= size
+        return parts[-1]
+
+    for entry in entries:
+        raw = encode_entry(entry)
+        take(len(memoryview(raw)) + 1)[0].append(raw)
+    for gone in ended:
+        take(_ENDED_TEXT)[1].append(gone)
+    return [
+        ScheduleSet(epoch=epoch, version=version, part=number, parts=len(parts), entries=tuple(some), ended=tuple(gone))
+        for number, (some, gone) in enumerate(parts, start=1)
+    ]
+
+
+def note_ack(tx: Connection, host_id: str, ack: ScheduleAck, now: datetime) -> None:
+    """Given what an agent says it has applied, keep that, and the entries it cannot use."""
+    tx.execute(
+        hosts.update()
+        .where(hosts.c.id == host_id)
+        .values(
+            applied_schedule_version=ack.version,
+            applied_epoch=ack.epoch,
+            refused_entries=msgspec.json.encode(ack.refused).decode(),
+            last_seen_at=now,
+        )
+    )
+
+
+def _schedules(tx: Connection, schedule_ids: Sequence[str]) -> list[ScheduleRow]:
+    found: list[ScheduleRow] = []
+    for part in chunks(schedule_ids):
+        query = select(schedules).where(schedules.c.id.in_(part))
+        found += [row_of(row) for row in tx.execute(query).mappings()]
+    return sorted(found, key=lambda schedule: schedule.name)
+
+
+def _ended(tx: Connection, host_id: str, *, since: int, but_not: Iterable[str]) -> list[Ended]:
+    """What the host ran in a version after `since` and does not run now, with when it ended."""
+    query = (
+        select(assignments.c.schedule_id, func.max(assignments.c.valid_to).label("ended_at"))
+        .where(assignments.c.host_id == host_id, assignments.c.ended_version > since)
+        .group_by(assignments.c.schedule_id)
+        .order_by(assignments.c.schedule_id)
+    )
+    running = set(but_not)
+    return [
+        Ended(schedule_id=row.schedule_id, ended_at=row.ended_at)
+        for row in tx.execute(query)
+        if row.schedule_id not in running
+    ]
+
+
+def _timing(row: Any) -> Timing:
+    return Timing(cron=row["cron"], timezone=row["timezone"], anchor=row["anchor"], splay=row["splay"])
+
+
+def _assignment(row: Any) -> Assignment:
+    return Assignment(
+        schedule_id=row["schedule_id"],
+        host_id=row["host_id"],
+        revision=row["revision"],
+        timing=_timing(row),
+        enabled=row["enabled"],
+        valid_from=row["valid_from"],
+        valid_to=row["valid_to"],
+    )

@@ -1,0 +1,176 @@
+"""Who begins and stops running what: the changes of the `assignments` table, as intervals (valid_from, valid_to].
+
+A host that enters gets a row; one that leaves has its row ended; new timing ends every row and begins new ones; a host
+whose own zone changed gets a new revision alone; whoever stays keeps the row untouched. Each change bumps the version
+of exactly the hosts it touched. Time never goes back within one history: a change made while the clock is behind the
+last one takes effect where that one did. It refuses to know rules and labels (who is to enter is an argument).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import sqlalchemy
+from sqlalchemy import Connection, and_, case, func, literal, select
+
+from restic_manager.domain.cron import check_timezone, resolve_hash, splay_offset
+from restic_manager.domain.errors import InputError
+from restic_manager.domain.instants import whole_second
+from restic_manager.server.store.references import chunks
+from restic_manager.server.store.schedules import HOST_ZONE, ScheduleRow
+from restic_manager.server.store.schema import Moment, assignments, hosts, schedules
+
+
+class Member(NamedTuple):
+    """A host that is to enter, and its own zone as far as it is known to be one."""
+
+    host_id: str
+    timezone: str | None
+
+
+def enter(
+    tx: Connection, schedule: ScheduleRow, members: Sequence[Member], *, now: datetime, default_zone: str
+) -> list[str]:
+    """Given hosts that do not run the schedule now, begin a row for each; return their ids."""
+    last_ends: dict[str, datetime] = {}
+    for part in chunks([member.host_id for member in members]):
+        query = (
+            select(assignments.c.host_id, func.max(assignments.c.valid_to).label("ended"))
+            .where(assignments.c.schedule_id == schedule.id, assignments.c.host_id.in_(part))
+            .group_by(assignments.c.host_id)
+        )
+        last_ends.update((row.host_id, row.ended) for row in tx.execute(query))
+    rows = [
+        _resolved(
+            schedule,
+            member.host_id,
+            zone=member.timezone or default_zone,
+            begins=max(now, last_ends.get(member.host_id, now)),
+        )
+        for member in members
+    ]
+    if rows:
+        tx.execute(assignments.insert(), rows)
+    return touch(tx, [member.host_id for member in members])
+
+
+def leave(tx: Connection, schedule_id: str, host_ids: Sequence[str], *, now: datetime) -> list[str]:
+    """Given hosts that run the schedule now, end their rows; return their ids."""
+    for part in chunks(host_ids):
+        _end(tx, and_(_open_rows(schedule_id), assignments.c.host_id.in_(part)), now)
+    return touch(tx, host_ids)
+
+
+def leave_all(tx: Connection, host_id: str, *, now: datetime) -> None:
+    """Given a host that is removed, end every row it has in force."""
+    _end(tx, and_(assignments.c.host_id == host_id, assignments.c.valid_to.is_(None)), now)
+    touch(tx, [host_id])
+
+
+def retime(tx: Connection, schedule: ScheduleRow, *, now: datetime, default_zone: str) -> list[str]:
+    """Given a schedule with new timing and a new revision, end every row in force and begin one of the new revision.
+
+    Return the ids of its hosts.
+    """
+    query = (
+        select(assignments.c.host_id, assignments.c.valid_from, assignments.c.timezone, hosts.c.timezone.label("own"))
+        .join(hosts, hosts.c.id == assignments.c.host_id)
+        .where(_open_rows(schedule.id))
+    )
+    found = tx.execute(query).all()
+    _end(tx, _open_rows(schedule.id), now)
+    rows = [
+        _resolved(schedule, row.host_id, zone=usable_zone(row.own) or default_zone, begins=max(now, row.valid_from))
+        for row in found
+    ]
+    if rows:
+        tx.execute(assignments.insert(), rows)
+    return touch(tx, [row.host_id for row in found])
+
+
+def rezone(tx: Connection, host_id: str, zone: str, *, now: datetime) -> bool:
+    """Given a host and the zone it now says is its own, give its rows of schedules in the zone `host` that zone.
+
+    Each of these schedules gets a new revision, for this host alone. Return whether there were any. A zone that is
+    none changes nothing.
+    """
+    if usable_zone(zone) is None:
+        return False
+    stale = and_(
+        assignments.c.host_id == host_id,
+        assignments.c.valid_to.is_(None),
+        assignments.c.timezone != zone,
+        assignments.c.schedule_id == schedules.c.id,
+        schedules.c.timezone == HOST_ZONE,
+    )
+    found = tx.execute(select(assignments, schedules.c.revision.label("highest")).where(stale)).mappings().all()
+    if not found:
+        return False
+    rows: list[dict[str, Any]] = []
+    for row in found:
+        tx.execute(schedules.update().where(schedules.c.id == row["schedule_id"]).values(revision=row["highest"] + 1))
+        _end(tx, assignments.c.id == row["id"], now)
+        kept = {name: row[name] for name in ("schedule_id", "host_id", "cron", "splay", "anchor", "enabled")}
+        begins = max(now, row["valid_from"])
+        rows.append({**kept, "timezone": zone, "revision": row["highest"] + 1, "valid_from": begins})
+    tx.execute(assignments.insert(), rows)
+    touch(tx, [host_id])
+    return True
+
+
+def begin_anew(tx: Connection, host_id: str, *, now: datetime) -> None:
+    """Given a host that joins for the first time: it has had no agent, so nothing of its past holds any slot."""
+    mine = assignments.c.host_id == host_id
+    tx.execute(assignments.delete().where(mine, assignments.c.valid_to.is_not(None)))
+    tx.execute(assignments.update().where(mine).values(valid_from=now))
+    touch(tx, [host_id])
+
+
+def touch(tx: Connection, host_ids: Iterable[str]) -> list[str]:
+    """Given hosts whose schedule set has changed in any way, give each set a new version; return their ids."""
+    touched = sorted(set(host_ids))
+    for part in chunks(touched):
+        tx.execute(hosts.update().where(hosts.c.id.in_(part)).values(schedule_version=hosts.c.schedule_version + 1))
+    return touched
+
+
+@lru_cache(maxsize=1024)  # whole fleets share few zones, and looking for the near names of a wrong one is slow
+def usable_zone(name: str | None) -> str | None:
+    """Given the zone a host told (None before its first hello), return it if our tables know it, else None."""
+    if name is None:
+        return None
+    try:
+        check_timezone(name)
+    except InputError:
+        return None
+    return name
+
+
+def _open_rows(schedule_id: str) -> sqlalchemy.ColumnElement[bool]:
+    return and_(assignments.c.schedule_id == schedule_id, assignments.c.valid_to.is_(None))
+
+
+def _end(tx: Connection, which: sqlalchemy.ColumnElement[bool], now: datetime) -> None:
+    """End rows in force, at `now` or (when the clock has gone back) where they begin, which leaves them no slot."""
+    next_version = select(hosts.c.schedule_version + 1).where(hosts.c.id == assignments.c.host_id).scalar_subquery()
+    instant = literal(now, Moment())
+    ends = case((assignments.c.valid_from > instant, assignments.c.valid_from), else_=instant)
+    tx.execute(assignments.update().where(which).values(valid_to=ends, ended_version=next_version))
+
+
+def _resolved(schedule: ScheduleRow, host_id: str, *, zone: str, begins: datetime) -> dict[str, Any]:
+    """The row of one host: `H`, splay and zone become this host's own."""
+    return {
+        "schedule_id": schedule.id,
+        "host_id": host_id,
+        "revision": schedule.revision,
+        "cron": resolve_hash(schedule.cron, host_id=host_id, schedule_id=schedule.id),
+        "timezone": zone if schedule.timezone == HOST_ZONE else schedule.timezone,
+        "splay": splay_offset(schedule.splay, host_id=host_id, schedule_id=schedule.id),
+        "anchor": whole_second(schedule.created_at),
+        "enabled": schedule.enabled,
+        "valid_from": begins,
+    }

@@ -1,0 +1,99 @@
+"""Schedule rows as values, and the questions about them. Owns reading; what an edit does is `schedule_changes`.
+
+Refuses to know who runs what when: that is `assignments`.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+import sqlalchemy
+from msgspec import Struct
+from sqlalchemy import Connection
+
+from restic_manager.domain.errors import NotFoundError
+from restic_manager.domain.model import Kind, Offline, Overlap, Spec
+from restic_manager.domain.selectors import TargetRule
+from restic_manager.server.store.references import resolve_id
+from restic_manager.server.store.schema import schedules
+
+HOST_ZONE: Final = "host"
+"""The time zone of a schedule that stands for each host's own."""
+
+_spec: Final[msgspec.json.Decoder[Spec]] = msgspec.json.Decoder(Spec)
+_rule: Final = msgspec.json.Decoder(TargetRule)
+
+
+class ScheduleRow(Struct, frozen=True, kw_only=True):
+    """One schedule, its timing as the operator wrote it (may hold `H`, and the zone `host`). splay in seconds."""
+
+    id: str
+    name: str
+    kind: Kind
+    spec: Spec
+    repo_id: str
+    rule: TargetRule
+    overlap: Overlap
+    offline: Offline
+    max_lateness: int | None
+    created_at: datetime
+    removed_at: datetime | None
+    revision: int
+    cron: str
+    timezone: str
+    splay: int
+    enabled: bool
+
+
+def get(tx: Connection, schedule_id: str) -> ScheduleRow:
+    """Given an id, return the schedule, removed or not; raise NotFoundError if there never was one."""
+    found = find(tx, schedule_id)
+    if found is None:
+        raise NotFoundError(f"there is no schedule {schedule_id[:80]!r}")
+    return found
+
+
+def find(tx: Connection, schedule_id: str) -> ScheduleRow | None:
+    """Given an id, return the schedule, removed or not; None if there never was one."""
+    row = tx.execute(sqlalchemy.select(schedules).where(schedules.c.id == schedule_id)).mappings().first()
+    return None if row is None else row_of(row)
+
+
+def resolve(tx: Connection, reference: str) -> ScheduleRow:
+    """Given a name or the beginning of an id, return the schedule; raise NotFoundError for none or several."""
+    return get(tx, resolve_id(tx, schedules, reference, "schedule"))
+
+
+def all_schedules(tx: Connection) -> list[ScheduleRow]:
+    """Return every schedule that is not removed, by name."""
+    query = sqlalchemy.select(schedules).where(schedules.c.removed_at.is_(None)).order_by(schedules.c.name)
+    return [row_of(row) for row in tx.execute(query).mappings()]
+
+
+def of_rules(tx: Connection) -> list[ScheduleRow]:
+    """Return every schedule that is not removed whose rule selects hosts by their labels, or all of them."""
+    return [row for row in all_schedules(tx) if not row.rule.hosts]
+
+
+def row_of(row: Any) -> ScheduleRow:
+    """Given a mapping with every column of the schedules table, return its value."""
+    return ScheduleRow(
+        id=row["id"],
+        name=row["name"],
+        kind=Kind(row["kind"]),
+        spec=_spec.decode(row["spec"]),
+        repo_id=row["repo_id"],
+        rule=_rule.decode(row["target_rule"]),
+        overlap=Overlap(row["overlap"]),
+        offline=Offline(row["offline"]),
+        max_lateness=row["max_lateness"],
+        created_at=row["created_at"],
+        removed_at=row["removed_at"],
+        revision=row["revision"],
+        cron=row["cron"],
+        timezone=row["timezone"],
+        splay=row["splay"],
+        enabled=row["enabled"],
+    )
