@@ -7,7 +7,7 @@ asked to stop, its verdict is journaled and, if the link is up, sent. The second
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from pathlib import Path
@@ -18,31 +18,29 @@ import trio
 from restic_manager.agent import records
 from restic_manager.agent.identity import Identity, IdentityFiles, establish
 from restic_manager.agent.journal import Journal, open_journal
-from restic_manager.agent.runner import Runner, RunOrder, Stream
+from restic_manager.agent.runner import Runner, RunOrder
 from restic_manager.agent.scheduler import Scheduler
-from restic_manager.agent.session import Bell, ResticFacts, Session
+from restic_manager.agent.session import Bell, Session
 from restic_manager.agent.slots import Slots
+from restic_manager.agent.tool import ResticFacts, ResticTool
 from restic_manager.config import AgentConfig
 from restic_manager.domain.cron import splay_offset
-from restic_manager.domain.errors import ManagerError
-from restic_manager.domain.model import Failure, Outcome, Progress, Status
 from restic_manager.link import Link, dial
 from restic_manager.protocol import codec
-from restic_manager.protocol.messages import CommandRun
-from restic_manager.restic.run import Binary, Task, find_binary, run_task
 from restic_manager.runtime import datadir
 from restic_manager.runtime.clock import Clock, SystemClock
-from restic_manager.runtime.signals import watch_signals
+from restic_manager.runtime.signals import StopSignals, watch_signals
 from restic_manager.runtime.wakeup import open_alarm
 
 logger = logging.getLogger(__name__)
 
+JOURNAL: Final = "agent.sqlite"
 _FAREWELL_WITHIN: Final = 10.0
 """Seconds for the last reports to leave when the agent stops."""
 
 
-async def run_agent(config: AgentConfig, *, task_status: trio.TaskStatus[Identity] = trio.TASK_STATUS_IGNORED) -> None:
-    """Given its config, run the agent until a signal ends it.
+async def run_agent(config: AgentConfig, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    """Given its config, run the agent until a signal ends it; started once it has joined and its journal is loaded.
 
     Raise StorageError if the data directory cannot be used or another agent has it, InputError or RefusedError if this
     host has not joined and cannot.
@@ -50,18 +48,127 @@ async def run_agent(config: AgentConfig, *, task_status: trio.TaskStatus[Identit
     datadir.prepare(config.data_dir)
     with datadir.lock(config.data_dir, "agent"):
         async with trio.open_nursery() as nursery:
-            first, second = await nursery.start(watch_signals, name="signals")
-            async with trio.open_nursery() as work:
-                work.start_soon(_cancel_when, second, work.cancel_scope, name="second signal")
-                with trio.CancelScope() as joining:
-                    work.start_soon(_cancel_when, first, joining, name="signal while joining")
-                    identity = await establish(
-                        IdentityFiles(config.data_dir),
-                        config.token,
-                        lambda token: _dial(config, "/join", token),
-                        reconnect_max=config.reconnect_max,
-                    )
-                    joining.shield = True
-                    await _run_as(identity, config, first, task_status)
-                work.cancel_scope.cancel()
+            signals: StopSignals = await nursery.start(watch_signals, name="signals")
+            nursery.start_soon(_cancel_when, signals.cancel, nursery.cancel_scope, name="second signal")
+            identity = await _join(config, signals.drain)
+            if identity is not None:
+                await _run_as(identity, config, signals.drain, task_status)
             nursery.cancel_scope.cancel()
+
+
+async def _join(config: AgentConfig, drain: trio.Event) -> Identity | None:
+    """Return who this host is; None when a signal came first."""
+    identity = None
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_cancel_when, drain, nursery.cancel_scope, name="signal while joining")
+        identity = await establish(
+            IdentityFiles(config.data_dir),
+            config.token,
+            lambda token: dial(config.server_url, path="/join", bearer=token, decoder=codec.join_answer),
+            reconnect_max=config.reconnect_max,
+        )
+        nursery.cancel_scope.cancel()
+    return identity
+
+
+async def _run_as(
+    identity: Identity, config: AgentConfig, drain: trio.Event, task_status: trio.TaskStatus[None]
+) -> None:
+    tool = ResticTool(config.restic_path, cache_dir=config.data_dir / "restic-cache", kill_after=config.cancel_grace)
+    async with open_journal(await _journal_of(identity, config.data_dir)) as journal:
+        await live(
+            identity,
+            journal,
+            SystemClock(),
+            dial_agent=lambda credential: dial(
+                config.server_url, path="/agent", bearer=credential, decoder=codec.from_server
+            ),
+            run_order=tool.run,
+            restic=tool.facts,
+            drain=drain,
+            reconnect_max=config.reconnect_max,
+            catch_up_delay=config.catch_up_delay,
+            task_status=task_status,
+        )
+
+
+async def live(
+    identity: Identity,
+    journal: Journal,
+    clock: Clock,
+    *,
+    dial_agent: Callable[[str], AbstractAsyncContextManager[Link]],
+    run_order: RunOrder,
+    restic: Callable[[], Awaitable[ResticFacts]],
+    drain: trio.Event,
+    reconnect_max: float,
+    catch_up_delay: float,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Given who it is, its journal, its clock and its ways out, be this host's agent until `drain` is set.
+
+    Everything outside the process comes in as an argument, so that tests run it in virtual time. Durations in seconds;
+    a catch_up_delay of 0 means that missed slots run at once.
+    """
+    bell = Bell()
+    slots = Slots(journal, host_id=identity.host_id, ring=bell.ring)
+    runner = Runner(journal, slots, clock, run_order, ring=bell.ring)
+    await slots.load(clock.now())
+    await runner.recover()
+    async with open_alarm(clock) as alarm:
+        scheduler = Scheduler(slots, journal, clock, alarm, settle=_settle(catch_up_delay, identity.host_id))
+        session = Session(
+            identity=identity,
+            dial=dial_agent,
+            journal=journal,
+            slots=slots,
+            runner=runner,
+            clock=clock,
+            bell=bell,
+            wake_scheduler=alarm.ring,
+            restic=restic,
+            reconnect_max=reconnect_max,
+        )
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(scheduler.run, name="scheduler")
+            nursery.start_soon(runner.run, name="runner")
+            nursery.start_soon(session.run, name="session")
+            task_status.started()
+            await drain.wait()
+            await runner.drain()
+            with trio.move_on_after(_FAREWELL_WITHIN):
+                await session.flush()
+                await session.goodbye("the agent stops")
+            await scheduler.stamp()
+            nursery.cancel_scope.cancel()
+    logger.info("the agent has stopped")
+
+
+def _settle(catch_up_delay: float, host_id: str) -> timedelta:
+    """Return how long catch-up runs wait after a start or a resume: the delay and this host's own stable offset."""
+    whole = round(catch_up_delay)
+    return timedelta(seconds=catch_up_delay + splay_offset(whole, host_id=host_id, schedule_id="catch-up"))
+
+
+async def _journal_of(identity: Identity, data_dir: Path) -> Path:
+    """Return the path of this host's journal. One of another host (this machine was invited under another name) is
+    moved aside: its schedules and sequences are not ours."""
+    path = data_dir / JOURNAL
+    async with open_journal(path) as journal:
+        owner = await journal.read(lambda db: records.get_meta(db, "host_id"))
+        if owner is None:
+            await journal.write(lambda db: records.set_meta(db, "host_id", identity.host_id))
+    if owner is not None and owner != identity.host_id:
+        aside = data_dir / f"agent-{owner[:8]}.sqlite"
+        logger.warning("this host joined anew as %s: the old host's journal is kept as %s", identity.host_name, aside)
+        for suffix in ("", "-wal", "-shm"):
+            part = path.with_name(path.name + suffix)
+            if part.exists():
+                part.replace(aside.with_name(aside.name + suffix))
+        return await _journal_of(identity, data_dir)
+    return path
+
+
+async def _cancel_when(event: trio.Event, scope: trio.CancelScope) -> None:
+    await event.wait()
+    scope.cancel()

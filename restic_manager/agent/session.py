@@ -10,7 +10,7 @@ import functools
 import logging
 import random
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -25,6 +25,7 @@ from restic_manager.agent.identity import Identity, backoff, duration_text_of
 from restic_manager.agent.journal import Journal
 from restic_manager.agent.runner import Runner
 from restic_manager.agent.slots import Slots
+from restic_manager.agent.tool import ResticFacts
 from restic_manager.domain.errors import RefusedError, UnreachableError
 from restic_manager.domain.model import new_id
 from restic_manager.link import Link, LinkClosed
@@ -59,14 +60,6 @@ _REFUSED_PAUSE: Final = 600.0
 """Seconds between tries after a refusal that asking again cannot help: somebody has to act first."""
 _BATCH: Final = 256 << 10
 _PROGRESS_EVERY: Final = 1.0
-
-
-@dataclass(frozen=True)
-class ResticFacts:
-    """What is known of this host's restic, for the hello."""
-
-    version: str | None
-    problem: str | None
 
 
 @dataclass
@@ -114,7 +107,7 @@ class Session:
         clock: Clock,
         bell: Bell,
         wake_scheduler: Callable[[], None],
-        restic: Callable[[], ResticFacts],
+        restic: Callable[[], Awaitable[ResticFacts]],
         reconnect_max: float,
     ) -> None:
         self._identity = identity
@@ -133,6 +126,7 @@ class Session:
         self._server_ahead = timedelta()
         self._parts: _Parts | None = None
         self._link: Link | None = None
+        self._shrunk = trio.Event()  # set, and replaced, whenever the outbox got shorter or the link ended
 
     async def run(self) -> None:
         """Connect, and connect again whenever it ends, for ever."""
@@ -174,6 +168,14 @@ class Session:
             attempt += 1
             await trio.sleep(pause)
 
+    async def flush(self) -> None:
+        """Return once the server has acknowledged everything, or the link is gone."""
+        while self._link is not None:
+            shrunk = self._shrunk
+            if await self._journal.read(records.outbox_size) == 0:
+                return
+            await shrunk.wait()
+
     async def goodbye(self, reason: str) -> None:
         """End the link on purpose, sending what is queued first."""
         link = self._link
@@ -185,7 +187,7 @@ class Session:
 
     async def _greet(self, link: Link) -> Welcome:
         remembered = await self._journal.read(records.remembered)
-        restic = self._restic()
+        restic = await self._restic()
         await link.send(
             Hello(
                 protocol=PROTOCOL_VERSION,
@@ -243,6 +245,7 @@ class Session:
         finally:
             self._slots.link_down()
             self._link = None
+            self._note_shrunk()
 
     async def _listen(self, link: Link) -> None:
         while True:
@@ -339,6 +342,11 @@ class Session:
             return records.outbox_size(db)
 
         self._runner.acknowledged(await self._journal.write(forget))
+        self._note_shrunk()
+
+    def _note_shrunk(self) -> None:
+        self._shrunk.set()
+        self._shrunk = trio.Event()
 
 
 def _cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
