@@ -11,15 +11,17 @@ Scenario (JSON, all optional):
   version     "0.14.0", "0.18.0" (default), "0.19.1": words, exit codes and signals follow it
   version_text  what `version` prints instead
   env         names of variables to record with each invocation (RESTIC_REPOSITORY and the job id always are)
-  backup, init, cat, snapshots, list, unlock, version   how that command behaves; a list: one for each invocation, in
-              turn, the last one again and again. A behaviour is an object:
+  backup, init, cat, snapshots, list, unlock   how that command behaves; a list: one for each invocation, in turn, the
+              last one again and again. A behaviour is an object:
     ignore    signals to ignore, as ["SIGINT", "SIGTERM"]
     steps     what to do INSTEAD of the command's own work, in order; each one of
       {"stdout": TEXT} {"stderr": TEXT}     write a line          {"stdout_json": {…}} {"stderr_json": {…}}
       {"hex": "ff0a", "to": "stderr"}       write bytes as they are
       {"long_line": BYTES, "to": "stdout"}  one line that long    {"flood": LINES}  to both pipes in turn
       {"sleep": SECONDS}                    {"wait_for": PATH}    until it exists   {"touch": PATH}
-      {"grandchild": SECONDS, "session": true}  a child holding our pipes, with true in a session of its own
+      {"grandchild": SECONDS, "session": true}  a child holding our pipes, with true in a session of its own; its pid is
+                                            told on stdout as `grandchild PID`
+      {"stdin_end": true}                   until our stdin ends
       {"lock": true}  {"snapshot": true}    leave a lock, save a snapshot
       {"run": true}                         the command's own work, here
       {"kill": "SIGKILL"}  {"exit": CODE}   end
@@ -73,7 +75,7 @@ class _Fake:
         os.close(fd)
 
     def behaviour(self) -> dict[str, Any]:
-        found = self.scenario.get(self.command, {})
+        found = {} if self.command == "version" else self.scenario.get(self.command, {})
         if isinstance(found, list):
             turn = 0
             while True:  # the first number nobody has taken yet
@@ -310,7 +312,8 @@ class _Fake:
             "sleep": lambda value, _: _sleep(value),
             "wait_for": lambda value, _: _wait_for(value),
             "touch": lambda value, _: open(value, "wb").close(),
-            "grandchild": lambda value, step: _grandchild(value, session=bool(step.get("session"))),
+            "grandchild": lambda value, step: self.grandchild(value, session=bool(step.get("session"))),
+            "stdin_end": lambda _value, _: sys.stdin.read(),
             "lock": lambda _value, _: self.lock(),
             "snapshot": lambda _value, _: self.save_snapshot(),
             "run": lambda _value, _: self.work(),
@@ -323,6 +326,18 @@ class _Fake:
         for _ in range(lines // 1000):
             self.write("stdout", block)
             self.write("stderr", block)
+
+    def grandchild(self, seconds: float, *, session: bool) -> None:
+        pid = os.fork()
+        if pid:
+            self.say("stdout", f"grandchild {pid}")
+            return
+        if session:
+            os.setsid()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        time.sleep(seconds)
+        os._exit(0)
 
     def work(self) -> NoReturn:
         does: dict[str, Callable[[], NoReturn]] = {
@@ -378,17 +393,6 @@ def _sleep(seconds: float) -> None:
 def _wait_for(path: str) -> None:
     while not os.path.exists(path):
         time.sleep(0.005)
-
-
-def _grandchild(seconds: float, *, session: bool) -> None:
-    if os.fork():
-        return
-    if session:
-        os.setsid()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-    time.sleep(seconds)
-    os._exit(0)
 
 
 # -- for the tests that import this ----------------------------------------------------------------------------------
