@@ -19,7 +19,7 @@ from restic_manager.protocol.messages import CommandRun
 from restic_manager.runtime.clock import Clock
 from restic_manager.secrets import Sealer
 from restic_manager.server.hub import Bell, Hub
-from restic_manager.server.orders import write_orders
+from restic_manager.server.orders import end_shut, write_orders
 from restic_manager.server.store import assignments, hosts, job_lists, job_rows, jobs, queue, repos, schedules
 from restic_manager.server.store.job_rows import JobRow
 from restic_manager.server.store.ripple import Ripple
@@ -107,7 +107,9 @@ class Dispatcher:
             there = [host_id for host_id in wanted if host_id in online]
             rest[:] = there[ROUND:]
             orders = queue.take(tx, there[:ROUND], online=online, now=now)
-            return write_orders(tx, orders, unseal=self._sealer.unseal, now=now, ripple=ripple)
+            written = write_orders(tx, orders, unseal=self._sealer.unseal)
+            end_shut(tx, written, now=now, ripple=ripple)
+            return written.messages
 
         try:
             messages = await self._store.write(look)

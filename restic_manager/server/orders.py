@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from datetime import datetime
+from typing import NamedTuple
 
 from sqlalchemy import Connection
 
 from restic_manager.domain import lifecycle
-from restic_manager.domain.errors import ManagerError
+from restic_manager.domain.errors import ManagerError, NotFoundError
 from restic_manager.domain.model import Failure, RepoAccess, Status
 from restic_manager.protocol.messages import CommandRun
 from restic_manager.server.store import jobs, repos
+from restic_manager.server.store.job_rows import JobRow
 from restic_manager.server.store.queue import Order
 from restic_manager.server.store.ripple import Ripple
 
@@ -22,16 +24,17 @@ Unseal = Callable[[str, str, bytes], bytes]
 """Given owner, purpose and a sealed value, return the secret; raise StorageError if it does not open."""
 
 
-def write_orders(
-    tx: Connection, orders: Iterable[Order], *, unseal: Unseal, now: datetime, ripple: Ripple
-) -> list[tuple[str, CommandRun]]:
-    """Given jobs to send, return what their hosts are told.
+class Written(NamedTuple):
+    """What hosts are told, by host; and jobs that cannot be sent because their repository cannot be opened."""
 
-    A job that was running is asked after, never started. A job whose repository's secrets do not open ends failed,
-    with the reason: it could never be sent.
-    """
+    messages: list[tuple[str, CommandRun]]
+    shut: list[tuple[JobRow, ManagerError]]
+
+
+def write_orders(tx: Connection, orders: Iterable[Order], *, unseal: Unseal) -> Written:
+    """Given jobs to send, return what their hosts are told. A job that was running is asked after, never started."""
     opened: dict[str, RepoAccess | ManagerError] = {}
-    messages: list[tuple[str, CommandRun]] = []
+    written = Written([], [])
     for order in orders:
         job = order.job
         access = opened.get(job.repo_id)
@@ -39,9 +42,7 @@ def write_orders(
             access = opened[job.repo_id] = _open(tx, job.repo_id, unseal)
         if isinstance(access, ManagerError):
             logger.error("job %s cannot be sent: %s", job.id, access.message)
-            error = Failure(code="repo_secrets", message=f"the server cannot open the repository's secrets: {access}")
-            step = lifecycle.apply_server_end(job.state, Status.FAILED, error, tell_host=job.slot is not None, now=now)
-            jobs.settle(tx, job, step, now=now, ripple=ripple)
+            written.shut.append((job, access))
             continue
         command = CommandRun(
             job_id=job.id,
@@ -53,8 +54,16 @@ def write_orders(
             ordered_at=job.created_at,
             recover=job.status is Status.RUNNING,
         )
-        messages.append((job.host_id, command))
-    return messages
+        written.messages.append((job.host_id, command))
+    return written
+
+
+def end_shut(tx: Connection, written: Written, *, now: datetime, ripple: Ripple) -> None:
+    """Given what could not be sent, end it failed with the reason: no host could ever run it."""
+    for job, why in written.shut:
+        error = Failure(code="repo_secrets", message=f"the server cannot open the repository's secrets: {why.message}")
+        step = lifecycle.apply_server_end(job.state, Status.FAILED, error, tell_host=job.slot is not None, now=now)
+        jobs.settle(tx, job, step, now=now, ripple=ripple)
 
 
 def _open(tx: Connection, repo_id: str, unseal: Unseal) -> RepoAccess | ManagerError:
@@ -62,3 +71,5 @@ def _open(tx: Connection, repo_id: str, unseal: Unseal) -> RepoAccess | ManagerE
         return repos.access(tx, repo_id, unseal)
     except ManagerError as error:
         return error
+    except KeyError:
+        return NotFoundError("they are not there any more: the repository was removed")

@@ -1,0 +1,166 @@
+"""The agents' door: who is let in, and the crash barrier round each connection.
+
+Whatever a peer sends, its connection ends with a code and one log line, and every other session goes on. Before it has
+said a good hello a connection is one of a limited number and has little time. It refuses to know what a session does
+(`sessions`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import trio
+
+from restic_manager.domain.errors import StorageError
+from restic_manager.link import AGENT_PATH, Admission, Knock, Link, LinkClosed, answer
+from restic_manager.protocol import codec
+from restic_manager.protocol.messages import Join, Joined, Refused
+from restic_manager.protocol.session import judge_version
+from restic_manager.server.services import Services
+from restic_manager.server.sessions import HELLO_SECONDS, HostSessions, first_message, turn_away
+from restic_manager.server.store import hosts
+from restic_manager.server.store.hosts import HostRow
+
+logger = logging.getLogger(__name__)
+
+MAX_UNGREETED: Final = 2_000
+"""Connections that have not said a good hello yet; one more is closed at once."""
+DRAIN_SECONDS: Final = 5.0
+"""How long sessions have to end when the server stops."""
+
+
+@dataclass(frozen=True)
+class _Visitor:
+    """Whom the bearer token speaks for: a host that has joined, or (host None) somebody with a join token's hash."""
+
+    token_sha256: str
+    host: HostRow | None
+
+
+class AgentsDoor:
+    """Lets agents in. `serve` is its task."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._sessions = HostSessions(services)
+        self._ungreeted = 0
+        self._open = 0
+        self._draining = False
+        self._closed = trio.Event()
+
+    async def serve(
+        self,
+        listeners: list[trio.SocketListener],
+        *,
+        task_status: trio.TaskStatus[list[trio.SocketListener]] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Given listeners, answer every connection, for ever. Cancelled, it ends every link with 1001."""
+        async with trio.open_nursery() as connections:
+            await trio.serve_listeners(self.handle, listeners, handler_nursery=connections, task_status=task_status)
+
+    async def drain(self) -> None:
+        """The server stops: let nobody in any more, and end every session with a goodbye and 1001. Bounded."""
+        self._draining = True
+        self._services.hub.close_all("the server stops")
+        with trio.move_on_after(DRAIN_SECONDS):
+            while self._open:
+                self._closed = trio.Event()
+                await self._closed.wait()
+
+    async def handle(self, stream: trio.abc.Stream) -> None:
+        """Given an accepted connection, live its life. Raises nothing but cancellation."""
+        remote = _remote(stream)
+        if self._ungreeted >= MAX_UNGREETED:
+            logger.warning("agents' door: %s closed: %d connections have said no hello yet", remote, self._ungreeted)
+            await trio.aclose_forcefully(stream)
+            return
+        self._open += 1
+        self._ungreeted += 1
+        greeted = _Once(self._greeted)
+        try:
+            async with answer(stream, admit=self._admit, remote=remote, handshake_timeout=HELLO_SECONDS) as answered:
+                if answered is None:
+                    return
+                visitor, link = answered
+                if visitor.host is None:
+                    await self._join(visitor, link)
+                else:
+                    await self._sessions.meet(visitor.host, link, greeted)
+        except* LinkClosed as group:
+            logger.info("agents' door: %s is gone (%s)", remote, _first(group))
+        except* StorageError as group:
+            logger.warning("agents' door: %s sent away: %s", remote, _first(group))
+        except* Exception:
+            logger.exception("agents' door: %s failed", remote)
+        finally:
+            greeted()
+            self._open -= 1
+            self._closed.set()
+
+    def _greeted(self) -> None:
+        self._ungreeted -= 1
+
+    async def _admit(self, knock: Knock) -> Admission[_Visitor]:
+        if self._draining:
+            return Refused(code="draining", message="the server stops: try again", retry=True, retry_after=5)
+        if knock.bearer is None:
+            return Refused(code="unknown", message="no credential: an agent sends `Authorization: Bearer …`")
+        digest = hashlib.sha256(knock.bearer.encode("utf-8", errors="surrogatepass")).hexdigest()
+        if knock.path != AGENT_PATH:
+            now = self._services.clock.now()
+            invited = await self._services.store.read(lambda tx: hosts.admit_token(tx, digest, now))
+            return invited if isinstance(invited, Refused) else (_Visitor(digest, None), codec.join_request)
+        host = await self._services.store.read(lambda tx: hosts.admit_credential(tx, digest))
+        return host if isinstance(host, Refused) else (_Visitor(digest, host), codec.from_agent)
+
+    async def _join(self, visitor: _Visitor, link: Link) -> None:
+        message = await first_message(link)
+        if not isinstance(message, Join):
+            await turn_away(link, message)
+            return
+        said: Joined | Refused | None = judge_version(message.protocol)
+        if said is None:
+            now = self._services.clock.now()
+            said = await self._services.store.write(
+                lambda tx: hosts.redeem(tx, visitor.token_sha256, message.credential_sha256, now)
+            )
+        if isinstance(said, Joined):
+            # Its earlier credential died with this: whoever still uses it is another process, or a stolen copy.
+            self._services.hub.close(said.host_id, "this host has joined again with a new credential")
+            logger.info("agents' door: %s joined as %s", link.remote, said.host_name)
+        else:
+            logger.info("agents' door: %s may not join: %s", link.remote, said.message)
+        link.put(said)
+
+
+class _Once:
+    """Calls a function at most once."""
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self._call: Callable[[], None] | None = call
+
+    def __call__(self) -> None:
+        call, self._call = self._call, None
+        if call is not None:
+            call()
+
+
+def _remote(stream: trio.abc.Stream) -> str:
+    if isinstance(stream, trio.SocketStream):
+        try:
+            name = stream.socket.getpeername()
+        except OSError:
+            return "a connection already gone"
+        return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else str(name)
+    return "a stream"
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

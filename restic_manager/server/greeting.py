@@ -1,0 +1,163 @@
+"""The start of a session, on the rows: may this agent go on from where it says, and what is it still to be told.
+
+`greet` takes the hello in one transaction, with everything that follows from it: an old copy gets a new epoch, a new
+journal ends what the old one was handed, claims are adopted before the dispatcher may send. `owed` is what the server
+has wanted from this host and got no answer to yet. It refuses to know links and tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+
+from sqlalchemy import Connection, and_, select
+
+from restic_manager.domain import lifecycle
+from restic_manager.domain.model import Status
+from restic_manager.protocol.messages import CommandCancel, Hello, JobClaim, Message, Refused
+from restic_manager.protocol.session import Accepted, JournalRecord, judge_hello
+from restic_manager.server.orders import Unseal, write_orders
+from restic_manager.server.store import events, hosts, identity, job_rows, jobs, journals, slots
+from restic_manager.server.store.hosts import HostRow
+from restic_manager.server.store.queue import Order
+from restic_manager.server.store.ripple import Ripple
+from restic_manager.server.store.schema import hosts as host_rows
+from restic_manager.server.store.schema import jobs as table
+
+_NEW_JOURNAL: Final = (
+    "the agent came back with a new journal: what it knew of this job is lost (a fresh data directory, or an old copy)"
+)
+_TOLD_WITHIN: Final = timedelta(days=2)
+"""How long after its end a host is still told of a job: keeps the look-up short however long its history is."""
+
+
+@dataclass
+class Greeting:
+    """A hello that was accepted. jobs: ids of unfinished jobs that it has. ended: what to tell it that ended here."""
+
+    host: HostRow
+    accepted: Accepted
+    epoch: str
+    new_epoch: bool
+    clock_offset: float
+    ripple: Ripple = field(default_factory=Ripple)
+    jobs: set[str] = field(default_factory=set)
+    ended: list[CommandCancel] = field(default_factory=list)
+
+
+def greet(tx: Connection, host_id: str, hello: Hello, *, heard_at: datetime) -> Greeting | Refused:
+    """Given a hello, take it and return the greeting; or why the session cannot be, with nothing of it stored."""
+    host = hosts.get(tx, host_id)
+    if host.removed_at is not None:
+        return Refused(code="revoked", message=f"host {host.name} was removed: invite it anew to let it join again")
+    verdict = judge_hello(hello, journals.find(tx, host_id, hello.journal_id))
+    if isinstance(verdict, Refused):
+        if verdict.code == "rekey":
+            detail = f"its journal {hello.journal_id} is an older copy or a clone: it takes a new one"
+            events.record(tx, now=heard_at, actor=host.name, what="rekey", host_id=host_id, detail=detail)
+        return verdict
+    foreign = _foreign(tx, host_id, hello.jobs)
+    if foreign is not None:
+        detail = f"it claims job {foreign}, which is another host's: the session was refused"
+        events.record(tx, now=heard_at, actor=host.name, what="foreign_claim", host_id=host_id, detail=detail)
+        return Refused(code="invalid", message=f"job {foreign} is another host's")
+    greeting = Greeting(
+        host=host,
+        accepted=verdict,
+        epoch=identity.epoch(tx),
+        new_epoch=verdict.old_copy,
+        clock_offset=(hello.clock - heard_at).total_seconds(),
+    )
+    if verdict.old_copy:
+        reason = f"agent {host.name} was acked further than this database knows: the database is an old copy"
+        greeting.epoch = identity.new_epoch(tx, now=heard_at, reason=reason)
+    record = JournalRecord(acked_through=verdict.acked_through, acked_hash=verdict.acked_hash)
+    replaced = journals.begin(tx, host_id, hello.journal_id, record, now=heard_at)
+    claimed = frozenset(claim.job_id for claim in hello.jobs)
+    if replaced:
+        ended = jobs.end_unfinished(tx, host_id, code="journal_lost", message=_NEW_JOURNAL, now=heard_at, keep=claimed)
+        greeting.ripple.add(ended)
+        detail = (
+            f"it reports by a new journal now, {hello.journal_id}; {len(ended.over)} jobs of the old are interrupted"
+        )
+        events.record(tx, now=heard_at, actor=host.name, what="new_journal", host_id=host_id, detail=detail)
+    hosts.note_hello(tx, host_id, hello, clock_offset=greeting.clock_offset, now=heard_at)
+    _take_claims(tx, greeting, hello.jobs, heard_at)
+    greeting.ended = _tell_once(tx, host_id, heard_at)
+    return greeting
+
+
+def owed(
+    tx: Connection, greeting: Greeting, claimed: frozenset[str], *, unseal: Unseal, since: datetime
+) -> list[Message]:
+    """Given a greeted host, return what it was told before and has not answered: orders, and wishes to cancel.
+
+    Orders handed to it only after `since` (its hello) are in this session's queue already.
+    """
+    messages: list[Message] = []
+    orders: list[Order] = []
+    for job in jobs.unfinished(tx, greeting.host.id):
+        if job.state.cancel_requested_at is not None:
+            messages.append(jobs.cancel_message(job))
+        elif job.state.sent_at is not None and job.state.sent_at < since and job.id not in claimed:
+            orders.append(Order(job, greeting.host.restic_host))
+    # What cannot be opened now was sent before and may be running: it is not ended here, only not repeated.
+    messages += [message for _, message in write_orders(tx, orders, unseal=unseal).messages]
+    return messages
+
+
+def set_wanted(tx: Connection, host_id: str) -> tuple[str, int]:
+    """Given a host, return the epoch and version of the schedule set it should have."""
+    return identity.epoch(tx), tx.execute(
+        select(host_rows.c.schedule_version).where(host_rows.c.id == host_id)
+    ).scalar_one()
+
+
+def _foreign(tx: Connection, host_id: str, claims: Sequence[JobClaim]) -> str | None:
+    """Return the id of a claimed job that is another host's, None for none."""
+    known = job_rows.find_many(tx, [claim.job_id for claim in claims])
+    return next((job.id for job in known.values() if job.host_id != host_id), None)
+
+
+def _take_claims(tx: Connection, greeting: Greeting, claims: Sequence[JobClaim], now: datetime) -> None:
+    """Note which jobs the host has, so that nothing is sent to it beside them, or twice."""
+    known = job_rows.find_many(tx, [claim.job_id for claim in claims])
+    for claim in claims:
+        job = known.get(claim.job_id)
+        if job is None and claim.schedule_id is not None and claim.scheduled_at is not None:
+            adopted = slots.adopt(
+                tx,
+                claim.job_id,
+                host_id=greeting.host.id,
+                schedule_id=claim.schedule_id,
+                slot=claim.scheduled_at,
+                clock_offset=greeting.clock_offset,
+                now=now,
+            )
+            # What does not check out is told again by its reports, and set aside there.
+            job = None if isinstance(adopted, str) else adopted
+        if job is None:
+            continue
+        job = jobs.settle(tx, job, lifecycle.apply_claim(job.state, now=now), now=now, ripple=greeting.ripple)
+        greeting.ripple.jobs.add(job.id)
+        if not job.status.terminal:
+            greeting.jobs.add(job.id)
+
+
+def _tell_once(tx: Connection, host_id: str, now: datetime) -> list[CommandCancel]:
+    """Return what ended here lately without the host knowing, and note that it is told now.
+
+    Once is enough: a fire that still waits is sent again after the welcome, and its answer says the same.
+    """
+    lately = and_(
+        table.c.host_id == host_id,
+        table.c.status.in_([Status.CANCELLED.value, Status.FAILED.value]),
+        table.c.finished_at >= now - _TOLD_WITHIN,
+        table.c.tell_host.is_(True),
+    )
+    untold = [job_rows.row_of(row) for row in tx.execute(select(table).where(lately).order_by(table.c.serial))]
+    if untold:
+        tx.execute(table.update().where(lately).values(tell_host=False))
+    return [jobs.cancel_message(job) for job in untold]
