@@ -1,0 +1,30 @@
+"""What the parts of a running server share. Made once by `server.app`, handed to both doors; holds, decides nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from restic_manager.config import ServerConfig
+from restic_manager.runtime.clock import Clock
+from restic_manager.secrets import Sealer
+from restic_manager.server.dispatch import Dispatcher
+from restic_manager.server.hub import Hub
+from restic_manager.server.store.writer import Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class Services:
+    """One server's parts. `listening` is where its agents' door really is, as HOST:PORT.
+
+    The epoch is not here: it may change while the server runs, and its row is the truth (`store.identity.epoch`).
+    """
+
+    store: Store
+    hub: Hub
+    dispatcher: Dispatcher
+    clock: Clock
+    sealer: Sealer
+    config: ServerConfig
+    started_at: datetime
+    listening: str
