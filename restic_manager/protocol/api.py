@@ -158,7 +158,7 @@ class RepoRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 class RepoView(Struct, frozen=True, kw_only=True):
-    """One repository, without its secrets. `generated_password` is in the answer to `add` only."""
+    """One repository, without its secrets. `generated_password` and `note` are in the answer to `add` only."""
 
     id: str
     name: str
@@ -169,6 +169,7 @@ class RepoView(Struct, frozen=True, kw_only=True):
     hosts: tuple[str, ...]
     last_job_at: Instant | None
     generated_password: str | None = None
+    note: str | None = None
 
 
 class InitRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
