@@ -161,7 +161,7 @@ async def test_the_file_is_private_and_in_wal_mode(tmp_path: Path) -> None:
             1,
             5000,
         ]
-    assert os.listdir(tmp_path) == ["server.db"]  # noqa: PTH208, ASYNC240 - after the end, in a test
+    assert os.listdir(tmp_path) == ["server.db"]  # noqa: PTH208 - after the end, in a test
 
 
 def test_a_start_with_nothing_to_migrate_does_not_load_alembic(tmp_path: Path) -> None:

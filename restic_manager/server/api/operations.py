@@ -85,6 +85,7 @@ def route(services: Services, operation: Operation) -> Route:
 
     async def endpoint(request: Request) -> Response:
         try:
+            _refuse_web_pages(request)
             call = Call(
                 path=dict(request.path_params), body=await _body(operation, request), query=_query(operation, request)
             )
@@ -119,6 +120,12 @@ def error_response(error: ManagerError, status: int | None = None) -> Response:
     if error.code == "too_large":
         status = 413
     return json_response(ErrorAnswer(error=ErrorBody(code=error.code, message=error.message)), status)
+
+
+def _refuse_web_pages(request: Request) -> None:
+    """Refuse what a browser sends on behalf of a page: a page must not command the fleet behind its reader's back."""
+    if "origin" in request.headers or request.headers.get("sec-fetch-site", "none") != "none":
+        raise NotPermittedError("requests from web pages are refused: use restic-manager, or a program of your own")
 
 
 async def _body(operation: Operation, request: Request) -> msgspec.Struct | None:

@@ -14,7 +14,7 @@ from msgspec import Struct
 from sqlalchemy import Connection
 
 from restic_manager.domain.errors import NotFoundError
-from restic_manager.domain.model import Kind, Offline, Overlap, Spec
+from restic_manager.domain.model import BackupSpec, Kind, Offline, Overlap
 from restic_manager.domain.selectors import TargetRule
 from restic_manager.server.store.references import resolve_id
 from restic_manager.server.store.schema import schedules
@@ -22,7 +22,10 @@ from restic_manager.server.store.schema import schedules
 HOST_ZONE: Final = "host"
 """The time zone of a schedule that stands for each host's own."""
 
-_spec: Final[msgspec.json.Decoder[Spec]] = msgspec.json.Decoder(Spec)
+ScheduledSpec = BackupSpec
+"""What a schedule can run. Further kinds join as a union; creating a repository never does."""
+
+_spec: Final = msgspec.json.Decoder(ScheduledSpec)
 _rule: Final = msgspec.json.Decoder(TargetRule)
 
 
@@ -32,7 +35,7 @@ class ScheduleRow(Struct, frozen=True, kw_only=True):
     id: str
     name: str
     kind: Kind
-    spec: Spec
+    spec: ScheduledSpec
     repo_id: str
     rule: TargetRule
     overlap: Overlap

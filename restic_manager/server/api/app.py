@@ -1,0 +1,42 @@
+"""The operators' door as one ASGI application: every noun's operations as routes. Owns nothing but the sum.
+
+It refuses to know sockets and who may connect to them (`server.operators`).
+"""
+
+from __future__ import annotations
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from restic_manager.domain.errors import InputError, NotFoundError
+from restic_manager.server.api import hosts, repos, schedules
+from restic_manager.server.api.operations import Operation, error_response, route
+from restic_manager.server.services import Services
+
+
+def operations() -> tuple[Operation, ...]:
+    """Return every operation there is."""
+    return (*hosts.OPERATIONS, *repos.OPERATIONS, *schedules.OPERATIONS)
+
+
+def build_api(services: Services) -> Starlette:
+    """Given a server's parts, return the application that answers its operators."""
+    return Starlette(
+        routes=[route(services, operation) for operation in operations()],
+        exception_handlers={404: _no_such_path, 405: _no_such_method},  # Starlette's own are plain text
+    )
+
+
+async def _no_such_path(request: Request, error: Exception) -> Response:  # noqa: ARG001 - Starlette's signature
+    return error_response(NotFoundError(f"this server has no {request.url.path[:200]!r}"))
+
+
+async def _no_such_method(request: Request, error: Exception) -> Response:
+    headers = (error.headers if isinstance(error, HTTPException) else None) or {}
+    answer = error_response(
+        InputError(f"{request.url.path[:200]!r} does not take {request.method}", code="method_not_allowed"), 405
+    )
+    answer.headers.update(headers)
+    return answer

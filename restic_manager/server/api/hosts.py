@@ -1,0 +1,171 @@
+"""`/v1/hosts`: invite, list, show, label, rename, remove. Thin over `store.hosts` and `store.host_changes`.
+
+Owns how a host looks to an operator. After a commit it rings who has to look again; it decides nothing else.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from typing import Final
+
+from sqlalchemy import Connection
+
+from restic_manager.protocol.api import HostView, InviteRequest, InviteView, LabelRequest, RenameRequest
+from restic_manager.server.api.operations import Call, Operation
+from restic_manager.server.services import Services
+from restic_manager.server.store import host_changes, hosts, schema
+from restic_manager.server.store.hosts import HostRow
+from restic_manager.server.store.references import names_of
+from restic_manager.server.store.ripple import Ripple
+
+
+async def invite(services: Services, call: Call[InviteRequest, None]) -> InviteView:
+    """Make a join token."""
+    request, now, zone = call.body, services.clock.now(), services.config.timezone
+    invited = await services.store.write(
+        lambda tx: host_changes.invite(tx, name=request.name, labels=request.labels, now=now, default_zone=zone)
+    )
+    services.hub.sets_changed(invited.changed)
+    url = services.config.public_url or f"ws://{services.listening}"
+    return InviteView(
+        name=invited.host.name,
+        token=invited.token,
+        expires_at=invited.expires_at,
+        command=shlex.join(["restic-manager", "agent", "--server", url, "--token", invited.token]),
+        rejoin=invited.rejoin,
+        note=invited.note,
+    )
+
+
+async def list_hosts(services: Services, call: Call[None, None]) -> list[HostView]:  # noqa: ARG001 - a handler's form
+    """Return every host."""
+    online = services.hub.online_hosts()
+    return await services.store.read(lambda tx: views(tx, hosts.all_hosts(tx), online))
+
+
+async def show(services: Services, call: Call[None, None]) -> HostView:
+    """Return one host."""
+    online = services.hub.online_hosts()
+    return await services.store.read(lambda tx: views(tx, [hosts.resolve(tx, call.path["ref"])], online)[0])
+
+
+async def label(services: Services, call: Call[LabelRequest, None]) -> HostView:
+    """Change a host's labels."""
+    now, zone, online = services.clock.now(), services.config.timezone, services.hub.online_hosts()
+
+    def change(tx: Connection) -> tuple[list[str], HostView]:
+        host = hosts.resolve(tx, call.path["ref"])
+        changed = host_changes.label(tx, host, put=call.body.set, remove=call.body.remove, now=now, default_zone=zone)
+        return changed, views(tx, [hosts.get(tx, host.id)], online)[0]
+
+    changed, view = await services.store.write(change)
+    services.hub.sets_changed(changed)
+    return view
+
+
+async def rename(services: Services, call: Call[RenameRequest, None]) -> HostView:
+    """Give a host another name."""
+    now, online = services.clock.now(), services.hub.online_hosts()
+
+    def change(tx: Connection) -> HostView:
+        host = host_changes.rename(tx, hosts.resolve(tx, call.path["ref"]), call.body.name, now=now)
+        return views(tx, [host], online)[0]
+
+    return await services.store.write(change)
+
+
+async def remove(services: Services, call: Call[None, None]) -> HostView:
+    """Remove a host, and return it as it was."""
+    now, online = services.clock.now(), services.hub.online_hosts()
+
+    def change(tx: Connection) -> tuple[str, HostView, Ripple]:
+        host = hosts.resolve(tx, call.path["ref"])
+        view = views(tx, [host], online)[0]
+        return host.id, view, host_changes.remove(tx, host, now=now)
+
+    host_id, view, ripple = await services.store.write(change)
+    services.hub.close(host_id, "this host was removed from the server")
+    services.dispatcher.apply(ripple)
+    return view
+
+
+def views(tx: Connection, rows: Sequence[HostRow], online: frozenset[str]) -> list[HostView]:
+    """Given hosts, return how an operator sees them, in the same order. online: the ids of those with a session."""
+    refused = {entry.schedule_id for row in rows for entry in row.refused_entries}
+    names = names_of(tx, schema.schedules, refused)
+    return [
+        HostView(
+            id=row.id,
+            name=row.name,
+            labels=row.labels,
+            online=row.id in online,
+            state="invited" if row.joined_at is None else "joined",
+            last_seen_at=row.last_seen_at,
+            joined_at=row.joined_at,
+            agent_version=row.agent_version,
+            restic_version=row.restic_version,
+            restic_problem=row.restic_problem,
+            restic_host=row.restic_host,
+            os=row.os,
+            timezone=row.timezone,
+            clock_skew=row.clock_offset,
+            schedule_version=row.schedule_version,
+            applied_schedule_version=row.applied_schedule_version,
+            refused_entries=tuple(
+                f"{names.get(entry.schedule_id, entry.schedule_id)}: {entry.reason}" for entry in row.refused_entries
+            ),
+        )
+        for row in rows
+    ]
+
+
+OPERATIONS: Final = (
+    Operation(
+        method="POST",
+        path="/v1/hosts/invite",
+        name="host_invite",
+        summary="Make a single-use token with which a host joins, or a known host joins again",
+        handler=invite,
+        request=InviteRequest,
+        response=InviteView,
+        status=201,
+    ),
+    Operation(
+        method="GET",
+        path="/v1/hosts",
+        name="host_list",
+        summary="Every host",
+        handler=list_hosts,
+        response=list[HostView],
+    ),
+    Operation(
+        method="GET", path="/v1/hosts/{ref}", name="host_show", summary="One host", handler=show, response=HostView
+    ),
+    Operation(
+        method="DELETE",
+        path="/v1/hosts/{ref}",
+        name="host_remove",
+        summary="Remove a host: its credential dies, its schedules and jobs end; answers with it as it was",
+        handler=remove,
+        response=HostView,
+    ),
+    Operation(
+        method="POST",
+        path="/v1/hosts/{ref}/labels",
+        name="host_label",
+        summary="Set and take away labels",
+        handler=label,
+        request=LabelRequest,
+        response=HostView,
+    ),
+    Operation(
+        method="POST",
+        path="/v1/hosts/{ref}/rename",
+        name="host_rename",
+        summary="Give a host another name; its id, ledger and name in the repositories stay",
+        handler=rename,
+        request=RenameRequest,
+        response=HostView,
+    ),
+)

@@ -1,0 +1,252 @@
+"""What an operator does to a schedule: add, edit, remove. Owns what is checked before anything is stored.
+
+Timing (cron, zone, splay, enabled) makes a new revision for every host; targets touch only hosts that come or go;
+anything else only gives the hosts' sets a new version. Every change returns the ids of the hosts whose set changed. It
+refuses to know sessions and views; warnings are `schedule_advice`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final, NamedTuple
+
+import msgspec
+from msgspec import UNSET, UnsetType
+from sqlalchemy import Connection, select
+
+from restic_manager.domain.cron import check_expression, check_timezone, every_seconds
+from restic_manager.domain.errors import InputError
+from restic_manager.domain.instants import duration_text
+from restic_manager.domain.model import Spec, kind_of, new_id
+from restic_manager.domain.names import check_labels, check_name
+from restic_manager.domain.selectors import TargetRule
+from restic_manager.protocol.api import ScheduleEdit, ScheduleRequest
+from restic_manager.restic.checks import check_spec
+from restic_manager.server.store import assignments, events, hosts, membership, repos
+from restic_manager.server.store.membership import Member
+from restic_manager.server.store.references import refuse_taken_name
+from restic_manager.server.store.schedules import HOST_ZONE, ScheduledSpec, ScheduleRow
+from restic_manager.server.store.schema import host_labels
+from restic_manager.server.store.schema import hosts as host_rows
+from restic_manager.server.store.schema import schedules as schedule_rows
+
+MAX_SPEC_TEXT: Final = 256 << 10
+"""Most bytes of JSON that a spec may take: an order has to fit in one message, with its repository's access."""
+
+_MAX_CRON: Final = 256
+_HASH_GROWS: Final = 8
+"""A resolved `H` (`12-59/15`) is at most this much longer than it was."""
+
+_SPEC_FIELDS: Final = ScheduledSpec.__struct_fields__
+
+
+class Changed(NamedTuple):
+    """A schedule as it is now, and the hosts whose set changed."""
+
+    schedule: ScheduleRow
+    hosts: list[str]
+
+
+def add(tx: Connection, request: ScheduleRequest, *, now: datetime, default_zone: str) -> Changed:
+    """Given a request, store the schedule and who runs it from now on.
+
+    Raise InputError naming what cannot be right, NotFoundError for an unknown host or repository, ConflictError for a
+    name in use. default_zone: the server's, which a request without a zone gets for good.
+    """
+    check_name(request.name, "schedule")
+    refuse_taken_name(tx, schedule_rows, request.name, "schedule")
+    schedule = ScheduleRow(
+        id=new_id(),
+        name=request.name,
+        kind=kind_of(request.spec),
+        spec=_checked_spec(request.spec),
+        repo_id=repos.resolve(tx, request.repo).id,
+        rule=_rule(tx, hosts_=request.hosts, labels=request.labels, everyone=request.all),
+        overlap=request.overlap,
+        offline=request.offline,
+        max_lateness=_checked_lateness(request.max_lateness),
+        created_at=now,
+        removed_at=None,
+        revision=1,
+        cron=request.cron,
+        timezone=request.timezone or default_zone,
+        splay=request.splay,
+        enabled=request.enabled,
+    )
+    _check_timing(schedule)
+    tx.execute(schedule_rows.insert().values(_columns(schedule)))
+    entered = membership.enter(tx, schedule, members_of(tx, schedule.rule), now=now, default_zone=default_zone)
+    _note(tx, now, "schedule_added", f"schedule {schedule.name}: {schedule.cron} ({schedule.timezone})")
+    return Changed(schedule, entered)
+
+
+def edit(tx: Connection, schedule: ScheduleRow, change: ScheduleEdit, *, now: datetime, default_zone: str) -> Changed:
+    """Given what to change, change it, and nothing of what stays the same. Raise as `add` does."""
+    after = _edited(tx, schedule, change, default_zone)
+    if after == schedule:
+        return Changed(schedule, [])
+    if after.name != schedule.name:
+        check_name(after.name, "schedule")
+        refuse_taken_name(tx, schedule_rows, after.name, "schedule")
+    retimed = _timing(after) != _timing(schedule)
+    if retimed:
+        _check_timing(after)
+        after = msgspec.structs.replace(after, revision=schedule.revision + 1)
+    tx.execute(schedule_rows.update().where(schedule_rows.c.id == after.id).values(_columns(after)))
+
+    changed: set[str] = set()
+    if after.rule != schedule.rule:
+        members = {member.host_id: member for member in members_of(tx, after.rule)}
+        before = set(assignments.hosts_of(tx, after.id))
+        gone = sorted(before - members.keys())
+        changed |= set(membership.leave(tx, after.id, gone, now=now))
+    else:
+        members, before = {}, set()
+    stayed = (
+        membership.retime(tx, after, now=now, default_zone=default_zone)
+        if retimed
+        else membership.touch(tx, assignments.hosts_of(tx, after.id))
+        if _content(after) != _content(schedule)
+        else []
+    )
+    changed |= set(stayed)
+    come = [member for host_id, member in sorted(members.items()) if host_id not in before]
+    changed |= set(membership.enter(tx, after, come, now=now, default_zone=default_zone))
+    _note(tx, now, "schedule_edited", f"schedule {schedule.name}: {_difference(schedule, after)}")
+    return Changed(after, sorted(changed))
+
+
+def remove(tx: Connection, schedule: ScheduleRow, *, now: datetime) -> list[str]:
+    """Given a schedule, end it for every host and take its name away; its history stays."""
+    changed = membership.leave(tx, schedule.id, assignments.hosts_of(tx, schedule.id), now=now)
+    tx.execute(schedule_rows.update().where(schedule_rows.c.id == schedule.id).values(removed_at=now))
+    _note(tx, now, "schedule_removed", f"schedule {schedule.name} was removed")
+    return changed
+
+
+def members_of(tx: Connection, rule: TargetRule) -> list[Member]:
+    """Given a rule, return the hosts it selects now, those that were removed left out, by id."""
+    query = select(host_rows.c.id, host_rows.c.timezone).where(host_rows.c.removed_at.is_(None))
+    for key, value in rule.labels.items():
+        query = query.where(
+            host_rows.c.id.in_(
+                select(host_labels.c.host_id).where(host_labels.c.key == key, host_labels.c.value == value)
+            )
+        )
+    found = tx.execute(query.order_by(host_rows.c.id)).all()
+    named = set(rule.hosts)
+    return [Member(row.id, membership.usable_zone(row.timezone)) for row in found if not named or row.id in named]
+
+
+def _rule(tx: Connection, *, hosts_: Sequence[str], labels: dict[str, str], everyone: bool) -> TargetRule:
+    """What the operator named, by ids. Exactly one of the three is given."""
+    if bool(hosts_) + bool(labels) + everyone != 1:
+        raise InputError("say where it runs by exactly one of: hosts, labels, all")
+    check_labels(labels)
+    ids = dict.fromkeys(_host_ids(tx, hosts_))
+    return TargetRule(hosts=tuple(ids), labels=dict(sorted(labels.items())), all=everyone)
+
+
+def _host_ids(tx: Connection, references: Sequence[str]) -> list[str]:
+    """Ids of many hosts: names, which most are, by one question for all of them."""
+    if not references:
+        return []
+    query = select(host_rows.c.name, host_rows.c.id).where(host_rows.c.removed_at.is_(None))
+    by_name = {row.name: row.id for row in tx.execute(query)}
+    return [by_name.get(reference) or hosts.resolve(tx, reference).id for reference in references]
+
+
+def _edited(tx: Connection, schedule: ScheduleRow, change: ScheduleEdit, default_zone: str) -> ScheduleRow:
+    """The schedule with what the edit names. What is UNSET stays as it is."""
+    plain = ("name", "cron", "splay", "overlap", "offline", "enabled")
+    fields: dict[str, Any] = {name: getattr(change, name) for name in plain if getattr(change, name) is not UNSET}
+    if not isinstance(change.timezone, UnsetType):
+        fields["timezone"] = change.timezone or default_zone
+    if not isinstance(change.max_lateness, UnsetType):
+        fields["max_lateness"] = _checked_lateness(change.max_lateness)
+    if not isinstance(change.repo, UnsetType):
+        fields["repo_id"] = repos.resolve(tx, change.repo).id
+    if any(not isinstance(part, UnsetType) for part in (change.hosts, change.labels, change.all)):
+        fields["rule"] = _rule(
+            tx,
+            hosts_=() if isinstance(change.hosts, UnsetType) else change.hosts,
+            labels={} if isinstance(change.labels, UnsetType) else change.labels,
+            everyone=change.all is True,
+        )
+    content = {name: getattr(change, name) for name in _SPEC_FIELDS if getattr(change, name) is not UNSET}
+    if content:
+        fields["spec"] = _checked_spec(msgspec.structs.replace(schedule.spec, **content))
+    return msgspec.structs.replace(schedule, **fields)
+
+
+def _checked_spec(spec: Spec) -> ScheduledSpec:
+    """The spec, if it is one that a schedule may have and that fits in an order."""
+    if not isinstance(spec, ScheduledSpec):
+        raise InputError("only a backup can be scheduled: create the repository with `restic-manager repo init`")
+    check_spec(spec)
+    size = len(msgspec.json.encode(spec))
+    if size > MAX_SPEC_TEXT:
+        raise InputError(
+            f"the paths and patterns take {size} bytes, and at most {MAX_SPEC_TEXT} are taken: put patterns in a file "
+            "on the host (--exclude-file)"
+        )
+    return spec
+
+
+def _checked_lateness(seconds: int | None) -> int | None:
+    if seconds == 0:
+        raise InputError("a max lateness of 0s would miss every slot: write 60s or more, or none")
+    return seconds
+
+
+def _check_timing(schedule: ScheduleRow) -> None:
+    check_expression(schedule.cron)
+    if len(schedule.cron) + _HASH_GROWS * schedule.cron.upper().count("H") > _MAX_CRON:
+        raise InputError(f"the schedule {schedule.cron!r} is too long for so many H: write fewer of them")
+    if schedule.timezone != HOST_ZONE:
+        check_timezone(schedule.timezone)
+    every = every_seconds(schedule.cron)
+    if every is not None and schedule.splay >= every:
+        raise InputError(
+            f"a splay of {_seconds(schedule.splay)} does not fit into {schedule.cron!r}: it has to be less than "
+            f"{_seconds(every)}"
+        )
+
+
+def _timing(schedule: ScheduleRow) -> tuple[object, ...]:
+    """What a revision stands for."""
+    return schedule.cron, schedule.timezone, schedule.splay, schedule.enabled
+
+
+def _content(schedule: ScheduleRow) -> tuple[object, ...]:
+    """What else of it the hosts are told."""
+    return (
+        schedule.name,
+        schedule.spec,
+        schedule.repo_id,
+        schedule.overlap,
+        schedule.offline,
+        schedule.max_lateness,
+    )
+
+
+def _columns(schedule: ScheduleRow) -> dict[str, Any]:
+    columns = {name: getattr(schedule, name) for name in ScheduleRow.__struct_fields__}
+    columns["target_rule"] = msgspec.json.encode(columns.pop("rule")).decode()
+    columns["spec"] = msgspec.json.encode(schedule.spec).decode()
+    return columns
+
+
+def _difference(before: ScheduleRow, after: ScheduleRow) -> str:
+    """Which fields changed, for the record. Not their values: paths may be many."""
+    names = (name for name in ScheduleRow.__struct_fields__ if name != "revision")
+    return "changed " + ", ".join(name for name in names if getattr(before, name) != getattr(after, name))
+
+
+def _note(tx: Connection, now: datetime, what: str, detail: str) -> None:
+    events.record(tx, now=now, actor="operator", what=what, detail=detail)
+
+
+def _seconds(seconds: int) -> str:
+    return duration_text(timedelta(seconds=seconds))
