@@ -7,7 +7,6 @@ of data that stands still while the program runs.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterator
 from datetime import date
@@ -119,6 +118,8 @@ def _load(name: str) -> ZoneInfo:
 
 
 def _near(name: str) -> list[str]:
+    import difflib
+
     wanted = name.strip().lower().replace(" ", "_")
     if not wanted:
         return []

@@ -149,6 +149,15 @@ def test_two_thirty_in_berlin_in_utc() -> None:
     assert times.count(utc(2026, 1, 1), utc(2027, 1, 1)) == 365
 
 
+def test_asked_within_the_second_pass() -> None:
+    times = table("30 2,3 * * *", "Europe/Berlin")
+    for instant in (utc(2026, 10, 25, 1, 0), utc(2026, 10, 25, 1, 10), utc(2026, 10, 25, 1, 45)):
+        assert times.first_after(instant) == utc(2026, 10, 25, 2, 30)
+        assert times.last_through(instant) == utc(2026, 10, 25, 0, 30)
+    # The first wall time after the fold is not one of it.
+    assert table("0 3 * * *", "Europe/Berlin").first_after(utc(2026, 10, 25, 1, 10)) == utc(2026, 10, 25, 2)
+
+
 def test_results_are_whole_seconds_in_utc() -> None:
     slot = table("30 2 * * *", "Europe/Berlin").first_after(datetime(2026, 1, 1, 0, 0, 0, 5, tzinfo=UTC))
     assert slot is not None

@@ -143,5 +143,9 @@ def test_what_h_becomes_is_a_schedule_within_what_was_written(text: str, host: s
     assert not isinstance(after, int)
     for written, became in zip(before, after, strict=True):
         assert became.hashed is None
+        if written.hashed and written.hashed.step:
+            # From its start on through the end of what was written, nothing left out.
+            assert became.values == set(range(min(became.values), written.hashed.high + 1, written.hashed.step))
+            assert min(became.values) <= written.hashed.last_start
         assert became.values <= written.values
         assert became.star == (written.text == "*")

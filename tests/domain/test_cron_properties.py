@@ -56,10 +56,21 @@ def test_brute_force_around_changes(
     assert forward(times, start, end) == wanted
     assert backward(times, start, end) == wanted
     assert times.count(start - MICROSECOND, end - MICROSECOND) == len(wanted)
-    minute = st.integers(0, (end - start) // timedelta(minutes=1) - 1)
-    first, last = (start + timedelta(minutes=data.draw(minute)) for _ in range(2))
-    assert times.count(first, last) == sum(first < slot <= last for slot in wanted)
-    assert times.holds(first) == (first in wanted)
+    # Asked from anywhere, above all from within a second pass and beside a gap, not only from slot to slot.
+    change = start + (end - start) / 2
+    near = [change + timedelta(minutes=minutes) for minutes in range(-135, 136, 15)]
+    drawn = data.draw(st.lists(st.integers(0, (end - start) // timedelta(seconds=1)), min_size=4, max_size=4))
+    for instant in [*near, *(start + timedelta(seconds=seconds) for seconds in drawn)]:
+        later = next((slot for slot in wanted if slot > instant), None)
+        earlier = next((slot for slot in reversed(wanted) if slot <= instant), None)
+        if later is not None:
+            assert times.first_after(instant) == later
+        if earlier is not None:
+            assert times.last_through(instant) == earlier
+        assert times.holds(instant) == (instant == earlier)
+        assert times.count(instant, end - MICROSECOND) == sum(slot > instant for slot in wanted)
+        assert times.count(start - MICROSECOND, instant) == sum(slot <= instant for slot in wanted)
+        assert times.count(change, instant) == sum(change < slot <= instant for slot in wanted)
 
 
 @given(expressions(), ZONES, INSTANTS)
