@@ -20,6 +20,9 @@ from restic_manager.restic.failures import CLASSES, REMEDIES, FailureClass
 from restic_manager.restic.output import MAX_ERROR_LINES, Heard, cut
 from restic_manager.restic.version import Version
 
+_NEVER_OPENED = "Fatal: unable to open config file"
+"""restic's last word, in all versions, when it ended (or was ended) before it had opened the repository."""
+
 
 class Stop(Enum):
     """Why WE ended a run; the value is the failure's code."""
@@ -65,6 +68,8 @@ def needs_lookup(ended: Ended, heard: Heard) -> bool:
     """Given a run, return whether only the repository can tell if it has made a snapshot."""
     if ended.kind is not Kind.BACKUP or heard.report is not None:
         return False
+    if any(_NEVER_OPENED in line for line in (*heard.last_word, *heard.texts)):
+        return False  # and asking an unreachable repository would only take long
     if ended.stopped is not None or ended.exit_code is None:
         return True
     entry = classify(ended.version, ended.exit_code, heard)

@@ -34,12 +34,10 @@ class RealRestic:
         """Given a repository and words, run restic on it the plain way and return its stdout."""
         env = {**os.environ, "RESTIC_REPOSITORY": repo, "RESTIC_PASSWORD": password}
         env.setdefault("RESTIC_CACHE_DIR", str(Path(repo).with_name("plain-cache")) if repo.startswith("/") else "/tmp")
-        done = subprocess.run(
-            [str(self.path), *words], env=env, capture_output=True, text=True, timeout=60, check=False
-        )
+        done = subprocess.run([str(self.path), *words], env=env, capture_output=True, timeout=60, check=False)
         if check and done.returncode:
-            raise AssertionError(f"restic {words} ended {done.returncode}: {done.stderr}")
-        return done.stdout
+            raise AssertionError(f"restic {words} ended {done.returncode}: {os.fsdecode(done.stderr)}")
+        return os.fsdecode(done.stdout)
 
 
 def _binaries() -> list[RealRestic]:
