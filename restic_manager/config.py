@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-import msgspec
-
 from restic_manager.domain.errors import InputError
 from restic_manager.domain.instants import parse_duration
 from restic_manager.domain.zones import check_timezone
@@ -77,38 +75,30 @@ class AgentConfig:
         return f"AgentConfig(server_url={self.server_url!r}, data_dir={str(self.data_dir)!r})"
 
 
-class _ServerTable(msgspec.Struct):
-    listen: str | None = None
-    data_dir: str | None = None
-    timezone: str | None = None
-    public_url: str | None = None
-    heartbeat: str | None = None
-    reconnect_spread: str | None = None
-    lost_after: str | None = None
-    log_level: str | None = None
-
-
-class _AgentTable(msgspec.Struct):
-    server: str | None = None
-    data_dir: str | None = None
-    token_file: str | None = None
-    restic: str | None = None
-    reconnect_max: str | None = None
-    catch_up_delay: str | None = None
-    cancel_grace: str | None = None
-    log_level: str | None = None
-
-
-class _ClientTable(msgspec.Struct):
-    server: str | None = None
-    data_dir: str | None = None
-
-
-_TABLES: Final[dict[str, type[msgspec.Struct]]] = {
-    "server": _ServerTable,
-    "agent": _AgentTable,
-    "client": _ClientTable,
+_KEYS: Final[dict[str, tuple[str, ...]]] = {
+    "server": (
+        "listen",
+        "data_dir",
+        "timezone",
+        "public_url",
+        "heartbeat",
+        "reconnect_spread",
+        "lost_after",
+        "log_level",
+    ),
+    "agent": (
+        "server",
+        "data_dir",
+        "token_file",
+        "restic",
+        "reconnect_max",
+        "catch_up_delay",
+        "cancel_grace",
+        "log_level",
+    ),
+    "client": ("server", "data_dir"),
 }
+"""The tables of the file and their keys. All values are text."""
 
 
 def load_server(
@@ -226,12 +216,12 @@ def _tables(file: str) -> Mapping[str, Mapping[str, Any]]:
         raise InputError(f"the config file {file} cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"the config file {file} is no TOML: {error}") from None
-    _refuse_unknown(file, "", content, list(_TABLES))
+    _refuse_unknown(file, "", content, tuple(_KEYS))
     tables: dict[str, Mapping[str, Any]] = {}
     for name, table in content.items():
         if not isinstance(table, dict):
             raise InputError(f"{file}: {name} has to be a table, [{name}]")
-        _refuse_unknown(file, f"{name}.", table, list(_TABLES[name].__struct_fields__))
+        _refuse_unknown(file, f"{name}.", table, _KEYS[name])
         for key, value in table.items():
             if not isinstance(value, str):
                 raise InputError(f'{file}, key {name}.{key}: has to be text in quotes, like "60s", not {value!r}')
@@ -239,7 +229,7 @@ def _tables(file: str) -> Mapping[str, Mapping[str, Any]]:
     return tables
 
 
-def _refuse_unknown(file: str, prefix: str, found: Mapping[str, Any], known: list[str]) -> None:
+def _refuse_unknown(file: str, prefix: str, found: Mapping[str, Any], known: tuple[str, ...]) -> None:
     for key in found:
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)

@@ -1,0 +1,194 @@
+"""The server's composition root: what there is, in which order it starts, and in which order it stops.
+
+The nursery tree of a running server is this file. The first signal drains: both doors stop taking newcomers, agents are
+told goodbye (1001), operators' requests finish, the store commits what it was given. The second cancels. It decides
+nothing about hosts, schedules or jobs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import resource
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from restic_manager import __version__
+from restic_manager.config import ServerConfig
+from restic_manager.domain.errors import ManagerError
+from restic_manager.runtime import datadir
+from restic_manager.runtime.clock import Clock, SystemClock
+from restic_manager.runtime.groups import plain
+from restic_manager.runtime.signals import StopSignals, watch_signals
+from restic_manager.secrets import Sealer, open_sealer
+from restic_manager.server.agents import AgentsDoor
+from restic_manager.server.api.app import build_api
+from restic_manager.server.dispatch import Dispatcher
+from restic_manager.server.hub import Hub
+from restic_manager.server.janitor import Janitor
+from restic_manager.server.operators import bind_socket, serve_operators
+from restic_manager.server.services import Services
+from restic_manager.server.store import identity
+from restic_manager.server.store.writer import Store, open_store
+
+DATABASE: Final = "server.db"
+KEY_FILE: Final = "server.key"
+_FILES: Final = 65_536
+"""Open files wanted: one for each agent, and some."""
+
+
+@dataclass(frozen=True)
+class Running:
+    """Where a running server answers: `listening` as HOST:PORT for agents, `socket` for operators."""
+
+    listening: str
+    socket: Path
+
+
+async def serve(
+    config: ServerConfig,
+    *,
+    clock: Clock | None = None,
+    task_status: trio.TaskStatus[Running] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Given its config, run the server until a signal ends it.
+
+    Raise StorageError when the data directory or what is in it cannot be used (another server has it, the disk is full,
+    the key does not fit), ManagerError with code `address_in_use` when its port is taken.
+    """
+    clock = clock or SystemClock()
+    datadir.prepare(config.data_dir)
+    with datadir.lock(config.data_dir, "server"):
+        _raise_file_limit()
+        try:
+            async with open_store(config.data_dir / DATABASE, clock=clock) as store:
+                await _serve_with(store, config, clock, task_status)
+        except BaseExceptionGroup as group:
+            raise plain(group) from None
+
+
+async def _serve_with(store: Store, config: ServerConfig, clock: Clock, task_status: trio.TaskStatus[Running]) -> None:
+    sealer = await _the_sealer(store, config.data_dir / KEY_FILE)
+    async with _agents_listeners(config) as listeners, _operators_listener(config.data_dir) as (socket, listener):
+        hub = Hub()
+        services = Services(
+            store=store,
+            hub=hub,
+            dispatcher=Dispatcher(store=store, hub=hub, clock=clock, sealer=sealer),
+            clock=clock,
+            sealer=sealer,
+            config=config,
+            started_at=clock.now(),
+            listening=_address(listeners[0]),
+        )
+        running = Running(services.listening, socket)
+        async with trio.open_nursery() as server:
+            stop = await server.start(watch_signals, name="signals")
+            server.start_soon(_cancel_at, stop, server.cancel_scope, name="second signal")
+            server.start_soon(services.dispatcher.run, name="dispatcher")
+            server.start_soon(Janitor(services).run, name="janitor")
+            await _keep_doors(
+                services=services,
+                listeners=listeners,
+                operators_listener=listener,
+                running=running,
+                stop=stop,
+                task_status=task_status,
+            )
+            server.cancel_scope.cancel()
+
+
+async def _keep_doors(
+    *,
+    services: Services,
+    listeners: list[trio.SocketListener],
+    operators_listener: trio.SocketListener,
+    running: Running,
+    stop: StopSignals,
+    task_status: trio.TaskStatus[Running],
+) -> None:
+    """Keep both doors open until the first signal, then close them: agents get their goodbye while requests finish."""
+    close_operators = trio.Event()
+    agents_door = AgentsDoor(services)
+    async with trio.open_nursery() as operators:
+        await operators.start(
+            serve_operators, build_api(services), operators_listener, close_operators, name="operators' door"
+        )
+        async with trio.open_nursery() as agents:
+            await agents.start(agents_door.serve, listeners, name="agents' door")
+            _say_where(services.config, running)
+            task_status.started(running)
+            await stop.drain.wait()
+            close_operators.set()
+            await agents_door.drain()
+            agents.cancel_scope.cancel()
+
+
+async def _cancel_at(stop: StopSignals, scope: trio.CancelScope) -> None:
+    await stop.cancel.wait()
+    scope.cancel()
+
+
+async def _the_sealer(store: Store, path: Path) -> Sealer:
+    """Return the sealer whose key this database knows. A key is made once: for a database that has never had one."""
+    sealer = open_sealer(path, create=not await store.read(identity.has_key))
+    await store.write(lambda tx: identity.prove_key(tx, sealer))
+    return sealer
+
+
+@contextlib.asynccontextmanager
+async def _agents_listeners(config: ServerConfig) -> AsyncIterator[list[trio.SocketListener]]:
+    where = f"{config.listen_host}:{config.listen_port}"
+    try:
+        listeners = await trio.open_tcp_listeners(config.listen_port, host=config.listen_host)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise ManagerError(
+                f"cannot listen on {where}: another program does; end it, or name another address with --listen",
+                code="address_in_use",
+            ) from error
+        raise ManagerError(f"cannot listen on {where}: {error.strerror or error}", code="address_unusable") from error
+    try:
+        yield listeners
+    finally:
+        for listener in listeners:
+            listener.socket.close()
+
+
+@contextlib.asynccontextmanager
+async def _operators_listener(data_dir: Path) -> AsyncIterator[tuple[Path, trio.SocketListener]]:
+    path = datadir.make_socket_path(data_dir, os.environ)
+    listener = bind_socket(path)
+    try:
+        yield path, listener
+    finally:
+        listener.socket.close()
+        path.unlink(missing_ok=True)
+
+
+def _address(listener: trio.SocketListener) -> str:
+    host, port = listener.socket.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _say_where(config: ServerConfig, running: Running) -> None:
+    """Tell the person who started it, whatever the log level, where everything is."""
+    sys.stderr.write(
+        f"restic-manager {__version__}: agents dial ws://{running.listening}; operators' socket {running.socket}; "
+        f"data in {config.data_dir}\n"
+    )
+    sys.stderr.flush()
+
+
+def _raise_file_limit() -> None:
+    """Allow as many open files as the system lets us, up to what a large fleet needs."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
