@@ -220,7 +220,7 @@ def upgrade() -> None:
     op.create_index("ix_jobs_host_status_finished", "jobs", ["host_id", "status", "finished_at"], unique=False)
     op.create_index("ix_jobs_repo_kind_status", "jobs", ["repo_id", "kind", "status"], unique=False)
     op.create_index("ix_jobs_repo_serial", "jobs", ["repo_id", "serial"], unique=False)
-    op.create_index("ix_jobs_schedule_host_slot", "jobs", ["schedule_id", "host_id", "slot"], unique=False)
+    op.create_index("ix_jobs_schedule_host_serial", "jobs", ["schedule_id", "host_id", "serial"], unique=False)
     op.create_index("ix_jobs_schedule_serial", "jobs", ["schedule_id", "serial"], unique=False)
     op.create_index("ix_jobs_status_serial", "jobs", ["status", "serial"], unique=False)
     op.create_index("ix_jobs_waits_for_job", "jobs", ["waits_for_job"], unique=False)

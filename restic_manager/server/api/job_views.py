@@ -1,0 +1,111 @@
+"""How a job looks to an operator: names instead of ids, the next attempt, and in a sentence what it waits for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, cast
+
+from sqlalchemy import Connection
+
+from restic_manager.domain.dispatching import Reason, Why
+from restic_manager.domain.model import Progress, Status
+from restic_manager.protocol.api import JobView
+from restic_manager.server.hub import Hub
+from restic_manager.server.store import job_lists, job_rows, queue, schema
+from restic_manager.server.store.job_rows import JobRow
+from restic_manager.server.store.references import names_of
+
+
+class Names:
+    """Names of hosts, schedules and repositories, looked up once for many jobs."""
+
+    def __init__(self, tx: Connection, rows: Sequence[JobRow]) -> None:
+        """Given jobs, look up every name in them."""
+        self.hosts = names_of(tx, schema.hosts, {row.host_id for row in rows})
+        self.schedules = names_of(tx, schema.schedules, {row.schedule_id for row in rows if row.schedule_id})
+        self.repos = names_of(tx, schema.repos, {row.repo_id for row in rows})
+
+    def what(self, row: JobRow) -> str:
+        """Given a job, name it as a person would: what it does, for which schedule, where."""
+        name = "" if row.schedule_id is None else f" of {self.schedules[row.schedule_id]}"
+        return f"{row.id[:8]} ({row.kind}{name} on {self.hosts[row.host_id]})"
+
+
+def views(tx: Connection, rows: Sequence[JobRow], *, hub: Hub) -> list[JobView]:
+    """Given jobs, return how an operator sees them, in the same order."""
+    online = hub.online_hosts()
+    queued = [row for row in rows if row.status is Status.QUEUED]
+    waiting = queue.explain(tx, queued, online=online).waiting if queued else {}
+    others = job_rows.find_many(tx, {reason.job_id for reason in waiting.values() if reason.job_id is not None})
+    names = Names(tx, [*rows, *others.values()])
+    following = job_lists.next_attempts(tx, rows)
+    return [
+        _view(
+            row,
+            names,
+            next_attempt=following.get(row.id),
+            waits_for=_waits_for(row, waiting.get(row.id), names, others, online),
+            progress=hub.progress.get(row.id),
+        )
+        for row in rows
+    ]
+
+
+def _waits_for(
+    row: JobRow, reason: Reason | None, names: Names, others: Mapping[str, JobRow], online: frozenset[str]
+) -> str | None:
+    if row.status is not Status.QUEUED:
+        return None
+    host = names.hosts[row.host_id]
+    if row.state.sent_at is not None:
+        return f"{host} to begin" if row.host_id in online else f"{host} to come back: it was sent there and is offline"
+    if reason is None:
+        return "being sent"
+    other = others.get(reason.job_id or "")
+    return _sentence(row, reason.why, names, "another job" if other is None else f"job {names.what(other)}")
+
+
+def _sentence(row: JobRow, why: Why, names: Names, job: str) -> str:
+    alone = f"repository {names.repos[row.repo_id]} to itself"
+    needs = f"{job}: this needs {alone}" if row.kind.exclusive else f"{job}, which needs {alone}"
+    sentences = {
+        Why.HOST_OFFLINE: f"{names.hosts[row.host_id]} to come online",
+        Why.HOST_BUSY: f"{job}: a host runs one at a time",
+        Why.OTHER_JOB: f"{job}, which is to create the repository",
+        Why.REPO_BUSY: needs,
+        Why.REPO_TURN: needs,
+    }
+    return sentences[why]
+
+
+def _view(
+    row: JobRow, names: Names, *, next_attempt: str | None, waits_for: str | None, progress: Progress | None
+) -> JobView:
+    state = row.state
+    return JobView(
+        id=row.id,
+        kind=row.kind,
+        host=names.hosts[row.host_id],
+        schedule=None if row.schedule_id is None else names.schedules[row.schedule_id],
+        repo=names.repos[row.repo_id],
+        slot=row.slot,
+        actor_kind=row.actor,
+        status=state.status,
+        created_at=row.created_at,
+        started_at=state.started_at,
+        finished_at=state.finished_at,
+        exit_code=state.exit_code,
+        snapshot_id=state.snapshot_id,
+        error=state.error,
+        stats=state.stats,
+        trigger=cast('Literal["tick", "catch-up"] | None', row.trigger),
+        stands_for=row.stands_for,
+        attempt=row.attempt,
+        attempt_of=row.attempt_of,
+        next_attempt=next_attempt,
+        waits_for=waits_for,
+        cancel_requested_at=state.cancel_requested_at,
+        log_lines=row.log_lines,
+        log_lines_dropped=row.log_lines_dropped,
+        progress=progress if state.status is Status.RUNNING else None,
+    )

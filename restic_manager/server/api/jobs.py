@@ -1,0 +1,152 @@
+"""`/v1/jobs`: list, show, cancel, follow; and the operations that make a job: run a schedule now, create a repository.
+
+Thin over the dispatcher and `store.job_lists`. It decides nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from msgspec import Meta, Struct
+from sqlalchemy import Connection
+
+from restic_manager.domain.model import Status
+from restic_manager.protocol.api import Event, InitRequest, JobView, RunRequest
+from restic_manager.server.api.follow import Emit, JsonLines, follow_job
+from restic_manager.server.api.job_views import views
+from restic_manager.server.api.operations import Call, Operation
+from restic_manager.server.services import Services
+from restic_manager.server.store import hosts, job_lists, schedules
+from restic_manager.server.store.job_rows import JobRow
+
+MOST: Final = 100_000
+
+
+class JobsQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which jobs, and at most how many, newest first."""
+
+    host: str | None = None
+    schedule: str | None = None
+    status: Status | None = None
+    limit: Annotated[int, Meta(ge=1, le=MOST)] = 100
+
+
+class EventsQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Flags, 0 or 1. follow: stay until it has ended. logs: with its log. attempts: go on with the next attempt."""
+
+    follow: Annotated[int, Meta(ge=0, le=1)] = 0
+    logs: Annotated[int, Meta(ge=0, le=1)] = 1
+    attempts: Annotated[int, Meta(ge=0, le=1)] = 0
+
+
+async def list_jobs(services: Services, call: Call[None, JobsQuery]) -> list[JobView]:
+    """Return jobs, newest first."""
+    query = call.query
+
+    def question(tx: Connection) -> list[JobView]:
+        rows = job_lists.listing(
+            tx,
+            limit=query.limit,
+            host_id=None if query.host is None else hosts.resolve(tx, query.host).id,
+            schedule_id=None if query.schedule is None else schedules.resolve(tx, query.schedule).id,
+            statuses=() if query.status is None else (query.status,),
+        )
+        return views(tx, rows, hub=services.hub)
+
+    return await services.store.read(question)
+
+
+async def show(services: Services, call: Call[None, None]) -> JobView:
+    """Return one job."""
+    return await services.store.read(
+        lambda tx: views(tx, [job_lists.resolve(tx, call.path["ref"])], hub=services.hub)[0]
+    )
+
+
+async def cancel(services: Services, call: Call[None, None]) -> JobView:
+    """Ask for a job's end."""
+    return (await _views(services, [await services.dispatcher.cancel(call.path["ref"])]))[0]
+
+
+async def events(services: Services, call: Call[None, EventsQuery]) -> JsonLines:
+    """Stream a job's events."""
+    query = call.query
+    job = await services.store.read(lambda tx: job_lists.resolve(tx, call.path["ref"]))
+
+    async def produce(emit: Emit) -> None:
+        await follow_job(
+            services,
+            job.id,
+            emit,
+            follow=bool(query.follow),
+            with_logs=bool(query.logs),
+            attempts=bool(query.attempts),
+        )
+
+    return JsonLines(produce)
+
+
+async def run_schedule(services: Services, call: Call[RunRequest, None]) -> list[JobView]:
+    """Queue a schedule's work now."""
+    return await _views(services, await services.dispatcher.run_schedule(call.path["ref"], call.body.host))
+
+
+async def init_repo(services: Services, call: Call[InitRequest, None]) -> JobView:
+    """Queue the creation of a repository."""
+    return (await _views(services, [await services.dispatcher.init_repo(call.path["ref"], call.body.host)]))[0]
+
+
+async def _views(services: Services, rows: list[JobRow]) -> list[JobView]:
+    return await services.store.read(lambda tx: views(tx, rows, hub=services.hub))
+
+
+OPERATIONS: Final = (
+    Operation(
+        method="GET",
+        path="/v1/jobs",
+        name="job_list",
+        summary="Jobs, newest first",
+        handler=list_jobs,
+        query=JobsQuery,
+        response=list[JobView],
+    ),
+    Operation(method="GET", path="/v1/jobs/{ref}", name="job_show", summary="One job", handler=show, response=JobView),
+    Operation(
+        method="POST",
+        path="/v1/jobs/{ref}/cancel",
+        name="job_cancel",
+        summary="End a job: at once where no host has it, else as soon as its host says how it ended",
+        handler=cancel,
+        response=JobView,
+    ),
+    Operation(
+        method="GET",
+        path="/v1/jobs/{ref}/events",
+        name="job_events",
+        summary="The job, its log and (followed) what becomes of it, one event a line; the last line tells its end",
+        handler=events,
+        query=EventsQuery,
+        response=Event,
+        media_type="application/jsonl",
+    ),
+    Operation(
+        method="POST",
+        path="/v1/schedules/{ref}/run",
+        name="schedule_run",
+        summary="Run a schedule's work now, on one of its hosts or on all",
+        handler=run_schedule,
+        request=RunRequest,
+        response=list[JobView],
+        status=201,
+    ),
+    Operation(
+        method="POST",
+        path="/v1/repos/{ref}/init",
+        name="repo_init",
+        summary="Create the repository, by a job on this host that runs alone on it",
+        handler=init_repo,
+        request=InitRequest,
+        response=JobView,
+        status=201,
+    ),
+)
