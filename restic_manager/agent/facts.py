@@ -1,12 +1,10 @@
-"""What an agent says about its host: system, zone, boot. Reads the host, decides nothing, never fails."""
+"""What an agent says about its host: system, boot. Reads the host, decides nothing, never fails."""
 
 from __future__ import annotations
 
 import functools
 import platform
 from pathlib import Path
-
-from restic_manager.runtime.localzone import local_timezone
 
 
 @functools.cache
@@ -17,11 +15,6 @@ def operating_system() -> str:
         return f"{platform.freedesktop_os_release()['PRETTY_NAME']} ({kernel})"[:256]
     except (OSError, KeyError):
         return kernel[:256]
-
-
-def timezone() -> str:
-    """Return the host's IANA zone name; UTC when none is known."""
-    return local_timezone()
 
 
 @functools.cache

@@ -48,6 +48,7 @@ from restic_manager.protocol.messages import (
 )
 from restic_manager.protocol.session import welcome_fits
 from restic_manager.runtime.clock import Clock
+from restic_manager.runtime.localzone import local_timezone
 from restic_manager.runtime.tzdata import tzdata_version
 
 logger = logging.getLogger(__name__)
@@ -195,7 +196,7 @@ class Session:
                 restic_version=restic.version,
                 restic_problem=restic.problem,
                 os=facts.operating_system(),
-                timezone=facts.timezone(),
+                timezone=local_timezone(),
                 tzdata=tzdata_version(),
                 boot_id=facts.boot_id(),
                 instance_id=self._instance_id,
