@@ -301,6 +301,7 @@ fates = Table(
     UniqueConstraint("schedule_id", "host_id", "first_slot", "fate", "revision"),
 )
 Index("ix_fates_schedule_host_last", fates.c.schedule_id, fates.c.host_id, fates.c.last_slot)
+Index("ix_fates_job_id", fates.c.job_id)  # pruning a job has to find the fate that names it
 
 # What somebody should be able to ask about later: joins, refusals, rekeys, new epochs, removals, quarantined reports.
 events = Table(

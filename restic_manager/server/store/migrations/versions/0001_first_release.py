@@ -252,6 +252,7 @@ def upgrade() -> None:
             name=op.f("uq_fates_schedule_id_host_id_first_slot_fate_revision"),
         ),
     )
+    op.create_index("ix_fates_job_id", "fates", ["job_id"], unique=False)
     op.create_index("ix_fates_schedule_host_last", "fates", ["schedule_id", "host_id", "last_slot"], unique=False)
     op.create_table(
         "log_chunks",

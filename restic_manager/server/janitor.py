@@ -1,0 +1,104 @@
+"""The janitor: notes who is there, gives up on hosts that stayed away, and keeps history within its limits.
+
+One task that sleeps until the next thing is due. What is kept how long is `store.history`. It decides only when.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from datetime import timedelta
+from typing import Final
+
+import trio
+from sqlalchemy import Connection, select
+
+from restic_manager.domain.errors import StorageError
+from restic_manager.domain.instants import duration_text
+from restic_manager.server.services import Services
+from restic_manager.server.store import history, hosts, jobs
+from restic_manager.server.store.job_rows import UNFINISHED
+from restic_manager.server.store.ripple import Ripple
+from restic_manager.server.store.schema import hosts as host_rows
+from restic_manager.server.store.schema import jobs as job_table
+
+logger = logging.getLogger(__name__)
+
+SEEN_SECONDS: Final = 60.0
+"""How often it is stored that the hosts online were seen: how exact `last seen` is after a crash."""
+LOST_SECONDS: Final = 600.0
+"""How often hosts that are away are looked at."""
+PRUNE_SECONDS: Final = 6 * 3_600.0
+"""How often history is pruned."""
+_PAIRS_AT_ONCE: Final = 100
+
+
+class Janitor:
+    """Keeps the server's rows in order. `run` is its task."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    async def run(self) -> None:
+        """Do what is due, for ever. What fails for want of the store is tried again when it is next due."""
+        work = {self.note_seen: SEEN_SECONDS, self.give_up: LOST_SECONDS, self.prune: PRUNE_SECONDS}
+        now = trio.current_time()
+        due = {task: now + seconds for task, seconds in work.items()}
+        while True:
+            task = min(due, key=lambda each: due[each])
+            await trio.sleep_until(due[task])
+            try:
+                await task()
+            except StorageError as error:
+                logger.warning("janitor: %s", error.message)
+            due[task] = trio.current_time() + work[task]
+
+    async def note_seen(self) -> None:
+        """Store that the hosts online now were seen."""
+        online, now = self._services.hub.online_hosts(), self._services.clock.now()
+        if online:
+            await self._services.store.write(lambda tx: hosts.note_seen(tx, online, now))
+
+    async def give_up(self) -> None:
+        """End as interrupted what was handed to hosts that stayed away past `lost_after`.
+
+        Time in which this server did not run does not count: nobody could come back to it.
+        """
+        services = self._services
+        now = services.clock.now()
+        away = timedelta(seconds=services.config.lost_after)
+        if now - services.started_at < away:
+            return
+        online = services.hub.online_hosts()
+
+        def change(tx: Connection) -> Ripple:
+            ripple = Ripple()
+            handed = (
+                select(job_table.c.host_id)
+                .distinct()
+                .where(job_table.c.status.in_(UNFINISHED), job_table.c.sent_at.is_not(None))
+            )
+            query = select(host_rows.c.id).where(host_rows.c.id.in_(handed), host_rows.c.last_seen_at < now - away)
+            for host_id in tx.execute(query).scalars().all():
+                if host_id not in online:
+                    message = f"the host has been away for more than {duration_text(away)}: how it ended is not known"
+                    ripple.add(jobs.end_unfinished(tx, host_id, code="host_lost", message=message, now=now))
+            return ripple
+
+        services.dispatcher.apply(await services.store.write(change))
+
+    async def prune(self) -> None:
+        """Bring history within its limits, in bites that hold nobody up."""
+        store, now = self._services.store, self._services.clock.now()
+        pairs = await store.read(history.pairs)
+        for start in range(0, len(pairs), _PAIRS_AT_ONCE):
+            part = pairs[start : start + _PAIRS_AT_ONCE]
+            await store.write(functools.partial(history.forget_fates, pairs=part, now=now))
+            while surplus := await store.read(functools.partial(history.surplus, pairs=part, now=now)):
+                await store.write(functools.partial(history.forget_jobs, job_ids=surplus))
+        while surplus := await store.read(lambda tx: history.surplus_of_none(tx, now)):
+            await store.write(functools.partial(history.forget_jobs, job_ids=surplus))
+        while await store.write(lambda tx: history.forget_logs(tx, now)) == history.BITE:
+            pass
+        while await store.write(lambda tx: history.forget_rest(tx, now)) == history.BITE:
+            pass
