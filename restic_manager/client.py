@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import http.client
 import socket
+import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,12 +108,20 @@ class _SocketConnection(http.client.HTTPConnection):
     def __init__(self, path: Path, timeout: float) -> None:
         super().__init__("restic-manager", timeout=timeout)
         self._path = path
+        self._patience = timeout
 
     def connect(self) -> None:
-        """Connect; raise OSError if nobody listens there."""
+        """Connect; raise OSError if nobody listens there, TimeoutError if nobody accepts."""
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
+        # With Python's own timeout a queue that is full for a moment is an error at once (EAGAIN): the kernel waits.
+        seconds, rest = divmod(self._patience, 1)
+        limit = struct.pack("@ll", int(seconds), int(rest * 1_000_000))
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+        try:
+            self.sock.connect(str(self._path))
+        except BlockingIOError as error:
+            raise TimeoutError from error
+        self.sock.settimeout(self._patience)
 
 
 class Client:

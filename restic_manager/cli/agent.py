@@ -17,8 +17,8 @@ app = new_app("Run on a host.")
     cls=PlainCommand,
     epilog=examples_text(
         """
-        restic-manager agent --server ws://127.0.0.1:8787 --token rm_…   the first time
-        restic-manager agent --server ws://127.0.0.1:8787                from then on
+        restic-manager agent --server ws://127.0.0.1:8787 --token T  the first time
+        restic-manager agent --server ws://127.0.0.1:8787            from then on
         """
     ),
 )
@@ -89,9 +89,6 @@ def agent(
     def work() -> object:
         import os
 
-        import trio
-
-        from restic_manager.agent.app import run_agent
         from restic_manager.config import load_agent
 
         loaded = load_agent(
@@ -106,6 +103,11 @@ def agent(
             catch_up_delay=catch_up_delay,
             log_level=log_level,
         )
+        # After the options are known to be right: these take longest to import.
+        import trio
+
+        from restic_manager.agent.app import run_agent
+
         return trio.run(run_agent, loaded)
 
     return run_until_stopped(work)

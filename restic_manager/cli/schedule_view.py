@@ -32,12 +32,13 @@ _LABELS = {
 
 def announce(screen: Screen, view: ScheduleView, now: datetime) -> None:
     """Given a schedule just made or changed, say what will happen: in words, its next slots, and who is there."""
-    state = "" if view.enabled else " (disabled: nothing runs until `schedule enable`)"
-    screen.say(f"{view.name}: {view.words}{state}")
+    screen.say(f"{view.name}: {view.words}" + ("" if view.enabled else " (disabled)"))
     screen.say(f"saves {listing(list(view.paths))} to {view.repo}, on {rule_words(view)}")
     if view.splay:
         screen.say(f"each host up to {seconds_text(view.splay)} after the slot, always at its own place")
-    if view.next:
+    if not view.enabled:
+        screen.say(f"nothing runs until `restic-manager schedule enable {view.name}`")
+    elif view.next:
         screen.say("next:")
         slots(screen, view.next[:5], view.timezone, now)
     for line in presence(view):

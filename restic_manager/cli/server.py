@@ -18,7 +18,7 @@ app = new_app("Run the control plane.")
     epilog=examples_text(
         """
         restic-manager server
-        restic-manager server --data-dir /srv/restic-manager --timezone Europe/Berlin
+        restic-manager server --data-dir /srv/rm --timezone Europe/Berlin
         """
     ),
 )
@@ -74,10 +74,7 @@ def server(
     def work() -> object:
         import os
 
-        import trio
-
         from restic_manager.config import load_server
-        from restic_manager.server.app import serve
 
         loaded = load_server(
             os.environ,
@@ -88,6 +85,11 @@ def server(
             public_url=public_url,
             log_level=log_level,
         )
+        # After the options are known to be right: these take longest to import.
+        import trio
+
+        from restic_manager.server.app import serve
+
         return trio.run(serve, loaded)
 
     return run_until_stopped(work)

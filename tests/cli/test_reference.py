@@ -1,0 +1,89 @@
+"""docs/cli.md tells every command and option, and none that is not there; and every help text fits its terminal."""
+
+from __future__ import annotations
+
+import re
+
+from tests.cli.conftest import Command
+from tests.cli.reference import BEGIN, DOCUMENT, END, commands, renewed
+
+ISSUE = """
+server --listen --data-dir --config
+agent --server --token --token-file --data-dir --restic --reconnect-max
+version
+status --wait
+host invite --label
+host list
+host show
+host label
+host rename
+host remove
+repo add --password-file --generate-password --env-file
+repo list
+repo show
+repo init --host --wait
+repo remove
+schedule add --host --label --all --cron --every --repo --timezone --splay --overlap --disabled --exclude --tag
+schedule list
+schedule show
+schedule edit --host --label --all --cron --every --repo --timezone --splay --overlap --path --name --yes --tag
+schedule enable
+schedule disable
+schedule remove
+schedule run --host --wait
+schedule next
+schedule explain --timezone --after --count
+job list --host --schedule --status --limit
+job show
+job logs --follow
+job cancel
+"""
+
+
+def test_the_reference_is_as_the_commands_are() -> None:
+    """Renew it with `python -m tests.cli.reference`."""
+    document = DOCUMENT.read_text(encoding="utf-8")
+    assert document.count(BEGIN) == document.count(END) == 1
+    assert renewed(document) == document
+
+
+def test_every_command_and_option_is_documented_and_no_other() -> None:
+    """Read from the document as a person would, not by the code that wrote it."""
+    told: dict[str, set[str]] = {}
+    for section in re.split(r"^### ", DOCUMENT.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]:
+        words, _, body = section.partition("\n")
+        listed = [line for line in body.splitlines() if line.startswith(("| `--", "| `-", "And `"))]
+        told[words] = set(re.findall(r"`(--[a-z-]+)", "\n".join(line.split(" | ")[0] for line in listed)))
+    there = {
+        words: {
+            name for param in command.params for name in (*param.opts, *param.secondary_opts) if name.startswith("--")
+        }
+        for words, command in commands()
+    }
+    assert told == there
+
+
+def test_the_commands_of_the_issue_are_all_there() -> None:
+    there = {words: {name for param in command.params for name in param.opts} for words, command in commands()}
+    for line in filter(None, ISSUE.splitlines()):
+        words = " ".join(word for word in line.split() if not word.startswith("--"))
+        assert {word for word in line.split() if word.startswith("--")} <= there[words], words
+
+
+def test_operators_options_stand_behind_every_verb() -> None:
+    for words, command in commands():
+        if words in {"server", "agent"}:
+            continue
+        names = {name for param in command.params for name in param.opts}
+        local = words in {"version", "schedule explain"}
+        assert {"--json"} <= names, words
+        assert ({"--server", "--data-dir"} <= names) is not local, words
+
+
+def test_every_help_fits_80_columns_and_every_option_says_something(command: Command) -> None:
+    for words, made in commands():
+        ended = command(*words.split(), "--help")
+        assert ended.code == 0, words
+        assert max(map(len, ended.out.splitlines())) <= 80, words
+        for param in made.params:
+            assert param.param_type_name == "argument" or param.help, (words, param.name)
