@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from restic_manager.cli.command import PlainCommand, examples_text, new_app
-from restic_manager.cli.running import LogLevelOption, run_until_stopped
+from restic_manager.cli.running import LogLevelOption, run_until_stopped, start_log
 
 app = new_app("Run on a host.")
 
@@ -103,6 +103,7 @@ def agent(
             catch_up_delay=catch_up_delay,
             log_level=log_level,
         )
+        start_log(loaded.log_level, loaded.token)
         # After the options are known to be right: these take longest to import.
         import trio
 

@@ -21,6 +21,14 @@ LogLevelOption = Annotated[
 ]
 
 
+def start_log(level: str, *secrets: str | None) -> None:
+    """Given the log level, and secrets that must never be in a line, log to standard error from now on."""
+    from restic_manager.runtime.logs import set_up_logging
+    from restic_manager.runtime.redact import Redactor
+
+    set_up_logging(level, Redactor(secret for secret in secrets if secret))
+
+
 def run_until_stopped(work: Callable[[], object]) -> int:
     """Given a mode's whole life, live it, and return its exit code; raise ManagerError for an error that has a remedy.
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from restic_manager.cli.command import PlainCommand, examples_text, new_app
-from restic_manager.cli.running import LogLevelOption, run_until_stopped
+from restic_manager.cli.running import LogLevelOption, run_until_stopped, start_log
 
 app = new_app("Run the control plane.")
 
@@ -85,6 +85,7 @@ def server(
             public_url=public_url,
             log_level=log_level,
         )
+        start_log(loaded.log_level)
         # After the options are known to be right: these take longest to import.
         import trio
 
