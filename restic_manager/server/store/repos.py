@@ -179,8 +179,9 @@ def uses(tx: Connection, repo_id: str | None = None) -> dict[str, RepoUse]:
         .where(schedules.c.removed_at.is_(None), assignments.c.valid_to.is_(None))
     )
     # Its own newest serial each: an index answers that without walking through all jobs.
-    highest = select(func.max(jobs.c.serial)).where(jobs.c.repo_id == repos.c.id).scalar_subquery()
-    newest = select(repos.c.id, jobs.c.created_at).join(jobs, jobs.c.serial == highest)
+    mine = jobs.alias()
+    highest = select(func.max(mine.c.serial)).where(mine.c.repo_id == repos.c.id).scalar_subquery()
+    newest = select(repos.c.id, jobs.c.created_at).select_from(repos).join(jobs, jobs.c.serial == highest)
     if repo_id is not None:
         live, running = live.where(schedules.c.repo_id == repo_id), running.where(schedules.c.repo_id == repo_id)
         newest = newest.where(repos.c.id == repo_id)
