@@ -1,0 +1,153 @@
+"""The questions: one method an operation of `protocol/api.py`.
+
+Owns which request each becomes. It refuses to know terminals, exit codes and where the caller found the address.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from restic_manager.client.address import ServerAddress
+from restic_manager.client.exchange import Exchange, part, query_text
+from restic_manager.domain.model import Status
+from restic_manager.protocol import api
+
+DEFAULT_TIMEOUT = 30.0
+"""Seconds a question may take, connecting included. A followed stream may be silent for as long as it likes."""
+
+
+class Client:
+    """One server, as an operator sees it.
+
+    Every method raises a ManagerError with the server's own code when it says no, and UnreachableError when it says
+    nothing.
+    """
+
+    def __init__(self, server: ServerAddress, *, timeout: float = DEFAULT_TIMEOUT) -> None:
+        """Given an address, hold it: nothing is connected before the first question. `timeout` is in seconds."""
+        self.address = server
+        self._exchange = Exchange(server, timeout=timeout)
+
+    # -- server -------------------------------------------------------------------------------------------------------
+
+    def server(self) -> api.ServerView:
+        """Return the server itself: version, epoch, since when, where."""
+        return self._exchange.ask("GET", "/v1/server", api.ServerView)
+
+    def status(self) -> api.StatusView:
+        """Return the fleet at a glance."""
+        return self._exchange.ask("GET", "/v1/status", api.StatusView)
+
+    # -- hosts --------------------------------------------------------------------------------------------------------
+
+    def invite_host(self, request: api.InviteRequest) -> api.InviteView:
+        """Given a name, return a single-use token for it."""
+        return self._exchange.ask("POST", "/v1/hosts/invite", api.InviteView, request)
+
+    def hosts(self) -> list[api.HostView]:
+        """Return all hosts."""
+        return self._exchange.ask("GET", "/v1/hosts", list[api.HostView])
+
+    def host(self, ref: str) -> api.HostView:
+        """Given a name or unique id prefix, return the host."""
+        return self._exchange.ask("GET", f"/v1/hosts/{part(ref, 'host')}", api.HostView)
+
+    def label_host(self, ref: str, request: api.LabelRequest) -> api.HostView:
+        """Given a host and labels to set and take away, return the host as it is then."""
+        return self._exchange.ask("POST", f"/v1/hosts/{part(ref, 'host')}/labels", api.HostView, request)
+
+    def rename_host(self, ref: str, request: api.RenameRequest) -> api.HostView:
+        """Given a host and a new name, return the host as it is then."""
+        return self._exchange.ask("POST", f"/v1/hosts/{part(ref, 'host')}/rename", api.HostView, request)
+
+    def remove_host(self, ref: str) -> api.HostView:
+        """Given a host, forget it and return what it was."""
+        return self._exchange.ask("DELETE", f"/v1/hosts/{part(ref, 'host')}", api.HostView)
+
+    # -- repositories -------------------------------------------------------------------------------------------------
+
+    def add_repo(self, request: api.RepoRequest) -> api.RepoView:
+        """Given a repository and its secrets, return it; with its password once, if the server made that."""
+        return self._exchange.ask("POST", "/v1/repos", api.RepoView, request)
+
+    def repos(self) -> list[api.RepoView]:
+        """Return all repositories."""
+        return self._exchange.ask("GET", "/v1/repos", list[api.RepoView])
+
+    def repo(self, ref: str) -> api.RepoView:
+        """Given a name or unique id prefix, return the repository."""
+        return self._exchange.ask("GET", f"/v1/repos/{part(ref, 'repository')}", api.RepoView)
+
+    def init_repo(self, ref: str, request: api.InitRequest) -> api.JobView:
+        """Given a repository and a host, return the job that creates it there."""
+        return self._exchange.ask("POST", f"/v1/repos/{part(ref, 'repository')}/init", api.JobView, request)
+
+    def remove_repo(self, ref: str) -> api.RepoView:
+        """Given a repository, forget it and return what it was."""
+        return self._exchange.ask("DELETE", f"/v1/repos/{part(ref, 'repository')}", api.RepoView)
+
+    # -- schedules ----------------------------------------------------------------------------------------------------
+
+    def add_schedule(self, request: api.ScheduleRequest) -> api.ScheduleView:
+        """Given when, where and what, return the schedule."""
+        return self._exchange.ask("POST", "/v1/schedules", api.ScheduleView, request)
+
+    def schedules(self) -> list[api.ScheduleView]:
+        """Return all schedules."""
+        return self._exchange.ask("GET", "/v1/schedules", list[api.ScheduleView])
+
+    def schedule(self, ref: str) -> api.ScheduleView:
+        """Given a name or unique id prefix, return the schedule."""
+        return self._exchange.ask("GET", f"/v1/schedules/{part(ref, 'schedule')}", api.ScheduleView)
+
+    def edit_schedule(self, ref: str, request: api.ScheduleEdit) -> api.ScheduleView:
+        """Given a schedule and what to change of it, return it as it is then."""
+        return self._exchange.ask("PATCH", f"/v1/schedules/{part(ref, 'schedule')}", api.ScheduleView, request)
+
+    def remove_schedule(self, ref: str) -> api.ScheduleView:
+        """Given a schedule, remove it and return what it was."""
+        return self._exchange.ask("DELETE", f"/v1/schedules/{part(ref, 'schedule')}", api.ScheduleView)
+
+    def run_schedule(self, ref: str, request: api.RunRequest) -> list[api.JobView]:
+        """Given a schedule, and perhaps one of its hosts, return the jobs that run its work now."""
+        return self._exchange.ask("POST", f"/v1/schedules/{part(ref, 'schedule')}/run", list[api.JobView], request)
+
+    def next_slots(self, ref: str, *, count: int) -> list[api.NextSlot]:
+        """Given a schedule, return its next `count` slots."""
+        path = f"/v1/schedules/{part(ref, 'schedule')}/next?{query_text({'count': count})}"
+        return self._exchange.ask("GET", path, list[api.NextSlot])
+
+    # -- jobs ---------------------------------------------------------------------------------------------------------
+
+    def jobs(
+        self,
+        *,
+        host: str | None = None,
+        schedule: str | None = None,
+        status: Status | None = None,
+        limit: int | None = None,
+    ) -> list[api.JobView]:
+        """Return jobs, newest first, of this host, schedule and status where given, at most `limit`."""
+        asked = {"host": host, "schedule": schedule, "status": status, "limit": limit}
+        query = query_text({name: value for name, value in asked.items() if value is not None})
+        return self._exchange.ask("GET", f"/v1/jobs?{query}" if query else "/v1/jobs", list[api.JobView])
+
+    def job(self, ref: str) -> api.JobView:
+        """Given an id or a unique prefix of one, return the job."""
+        return self._exchange.ask("GET", f"/v1/jobs/{part(ref, 'job')}", api.JobView)
+
+    def cancel_job(self, ref: str) -> api.JobView:
+        """Given a job, ask for its end; return it as it is now (a host that has it must answer first)."""
+        return self._exchange.ask("POST", f"/v1/jobs/{part(ref, 'job')}/cancel", api.JobView)
+
+    def events(
+        self, job_id: str, *, follow: bool = False, logs: bool = True, attempts: bool = False
+    ) -> Iterator[api.Event]:
+        """Given a job, yield it as it is, its log, and with `follow` what happens until it has ended.
+
+        `attempts` goes on with its next attempt when there is one. A stream that breaks off raises UnreachableError;
+        one that ends before the job has ended means that the server is shutting down.
+        """
+        flags = query_text({"follow": int(follow), "logs": int(logs), "attempts": int(attempts)})
+        path = f"/v1/jobs/{part(job_id, 'job')}/events?{flags}"
+        return self._exchange.stream(path, endless=follow)
