@@ -44,7 +44,7 @@ def pairs(tx: Connection) -> list[Pair]:
 
 
 def surplus(tx: Connection, pairs: Iterable[Pair], now: datetime) -> list[str]:
-    """Given schedules on hosts, return the ids of at most BITE jobs of one of them that are to go; none when all fit."""
+    """Given schedules on hosts, return the ids of at most BITE jobs of one of them that are to go, none if all fit."""
     for pair in pairs:
         mine = and_(jobs.c.schedule_id == pair.schedule_id, jobs.c.host_id == pair.host_id)
         found = _oldest(tx, mine, beyond=KEEP_LEAST, ended_before=now - HISTORY)
