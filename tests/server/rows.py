@@ -75,5 +75,7 @@ def add_schedule(tx: Connection, name: str = "nightly", now: datetime = START, *
     return schedule_changes.add(tx, ScheduleRequest(name=name, **{**given, **fields}), now=now, default_zone=ZONE)
 
 
-def edit_schedule(tx: Connection, name: str = "nightly", now: datetime = START, **fields: Any) -> Changed:
-    return schedule_changes.edit(tx, schedules.resolve(tx, name), ScheduleEdit(**fields), now=now, default_zone=ZONE)
+def edit_schedule(tx: Connection, schedule: str = "nightly", now: datetime = START, **fields: Any) -> Changed:
+    return schedule_changes.edit(
+        tx, schedules.resolve(tx, schedule), ScheduleEdit(**fields), now=now, default_zone=ZONE
+    )

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -100,6 +102,18 @@ def explained(error: Exception, path: Path) -> Exception:
         return error
     name, sentence = found
     return StorageError(sentence.format(path=path), code=name)
+
+
+@contextmanager
+def explaining(path: Path) -> Iterator[None]:
+    """Given the database's path, turn the database's own faults inside the block into StorageErrors."""
+    try:
+        yield
+    except (sqlalchemy.exc.DBAPIError, sqlite3.Error) as error:
+        better = explained(error, path)
+        if better is error:
+            raise
+        raise better from error
 
 
 def _engine(path: Path, *, begin: str, pragmas: tuple[str, ...], **pool: Any) -> Engine:

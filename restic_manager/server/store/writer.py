@@ -85,11 +85,8 @@ class Store:
         """
 
         def ask() -> T:
-            try:
-                with self._reading.connect() as connection, connection.begin():
-                    return question(connection)
-            except Exception as error:
-                raise engine.explained(error, self.path) from error
+            with engine.explaining(self.path), self._reading.connect() as connection, connection.begin():
+                return question(connection)
 
         if not self._threads:
             await trio.lowlevel.checkpoint()
@@ -197,10 +194,8 @@ async def open_store(path: Path, *, clock: Clock, threads: bool = True) -> Async
             raise
         return connection
 
-    try:
+    with engine.explaining(path):
         writing = await trio.to_thread.run_sync(prepare) if threads else prepare()
-    except Exception as error:
-        raise engine.explained(error, path) from error
     reading = engine.reading_engine(path)
     store = Store(path, writing=writing, reading=reading, threads=threads)
     try:
