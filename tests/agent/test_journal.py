@@ -1,0 +1,204 @@
+"""The journal's file and rows: what is promised of them, and what is said when they cannot be kept."""
+
+from __future__ import annotations
+
+import sqlite3
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from restic_manager.agent import records
+from restic_manager.agent.joblog import JobLogWriter, LogBudget
+from restic_manager.agent.journal import Journal, open_journal
+from restic_manager.agent.records import JobKey
+from restic_manager.domain.errors import StorageError
+from restic_manager.domain.model import Outcome, Status
+from restic_manager.protocol.codec import from_agent
+from restic_manager.protocol.messages import MAX_LOG_TEXT, MAX_MESSAGE, JobFinished, JobLog, JobStarted
+from restic_manager.protocol.session import frame_hash
+from restic_manager.runtime.clock import SystemClock
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+DONE = Outcome(status=Status.SUCCEEDED)
+
+
+def started(job_id: str) -> records.MakeReport:
+    return lambda seq: JobStarted(seq=seq, job_id=job_id, started_at=NOW)
+
+
+async def frames(journal: Journal, after: int = 0) -> list[tuple[int, str]]:
+    return await journal.read(lambda db: records.reports_after(db, after, characters=10**9))
+
+
+async def finish(journal: Journal, job_id: str, at: datetime = NOW) -> None:
+    def write(db: sqlite3.Connection) -> None:
+        seq = records.append_reports(
+            db, [lambda seq: JobFinished(seq=seq, job_id=job_id, outcome=DONE, finished_at=at)]
+        )
+        records.job_finished(db, JobKey(job_id), finished_at=at, outcome=DONE, report_seq=seq)
+
+    await journal.write(write)
+
+
+async def test_a_failing_change_leaves_nothing(tmp_path: Path) -> None:
+    async with open_journal(tmp_path / "j") as journal:
+
+        def change(db: sqlite3.Connection) -> None:
+            records.set_meta(db, "half", "written")
+            raise RuntimeError("in the middle")
+
+        with pytest.raises(RuntimeError, match="in the middle"):
+            await journal.write(change)
+        assert await journal.read(lambda db: records.get_meta(db, "half")) is None
+        await journal.write(lambda db: records.set_meta(db, "whole", "written"))
+    async with open_journal(tmp_path / "j") as journal:
+        assert await journal.read(lambda db: records.get_meta(db, "whole")) == "written"
+
+
+async def test_the_file_is_private(tmp_path: Path) -> None:
+    async with open_journal(tmp_path / "j"):
+        assert (tmp_path / "j").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(b"this is no database, whatever it was before", "damaged"), (b"SQLite format 3\0" + b"x" * 200, "damaged")],
+)
+async def test_a_damaged_file_is_refused_and_left_alone(tmp_path: Path, content: bytes, words: str) -> None:
+    path = tmp_path / "j"
+    path.write_bytes(content)
+    with pytest.raises(StorageError, match=words) as caught:
+        async with open_journal(path):
+            pass
+    assert str(path) in caught.value.message
+    assert path.read_bytes() == content
+
+
+async def test_a_newer_journal_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    async with open_journal(path) as journal:
+        await journal.read(lambda db: db.execute("PRAGMA user_version=99"))
+    with pytest.raises(StorageError, match="newer restic-manager"):
+        async with open_journal(path):
+            pass
+
+
+async def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="cannot be opened"):
+        async with open_journal(tmp_path / "gone" / "j"):
+            pass
+
+
+async def test_sequences_go_on_after_acks_and_restarts(tmp_path: Path) -> None:
+    async with open_journal(tmp_path / "j") as journal:
+        assert await journal.write(lambda db: records.append_reports(db, [started("a"), started("b")])) == 2
+        await journal.write(lambda db: records.acknowledge(db, 2))
+        assert await frames(journal) == []
+    async with open_journal(tmp_path / "j") as journal:
+        assert await journal.write(lambda db: records.append_reports(db, [started("c")])) == 3
+        (seq, frame), *rest = await frames(journal)
+        assert (seq, rest) == (3, [])
+        assert from_agent.decode(frame) == JobStarted(seq=3, job_id="c", started_at=NOW)
+
+
+async def test_an_ack_keeps_the_hash_of_what_was_acked(tmp_path: Path) -> None:
+    async with open_journal(tmp_path / "j") as journal:
+        await journal.write(lambda db: records.append_reports(db, [started("a"), started("b"), started("c")]))
+        second = (await frames(journal))[1][1]
+        await journal.write(lambda db: records.acknowledge(db, 2))
+        await journal.write(lambda db: records.acknowledge(db, 1))  # an old ack changes nothing
+        outbox = (await journal.read(records.remembered)).outbox
+        assert (outbox.head, outbox.acked, outbox.acked_hash) == (3, 2, frame_hash(second))
+        assert await journal.read(lambda db: records.report_hash(db, 2)) == frame_hash(second)
+        assert await journal.read(lambda db: records.report_hash(db, 1)) is None
+
+
+async def test_rekey_numbers_what_is_left_from_one(tmp_path: Path) -> None:
+    async with open_journal(tmp_path / "j") as journal:
+        await finish(journal, "acked")
+        await journal.write(lambda db: records.append_reports(db, [started("b")]))
+        await finish(journal, "b")
+        await journal.write(lambda db: records.acknowledge(db, 1))
+        before = await journal.read(records.remembered)
+        await journal.write(records.rekey)
+        after = await journal.read(records.remembered)
+        assert after.journal_id != before.journal_id
+        assert (after.outbox.head, after.outbox.acked, after.outbox.acked_hash) == (2, 0, None)
+        got = [from_agent.decode(frame) for _, frame in await frames(journal)]
+        assert [(type(report), report.seq, report.job_id) for report in got] == [
+            (JobStarted, 1, "b"),
+            (JobFinished, 2, "b"),
+        ]
+        assert [claim.job_id for claim in after.jobs] == ["b"]
+
+
+async def test_finished_jobs_are_kept_as_promised(tmp_path: Path) -> None:
+    async with open_journal(tmp_path / "j", threads=False) as journal:
+        for number in range(records.KEEP_AT_LEAST + 50):
+            age = timedelta(days=100) - timedelta(minutes=number)
+            await finish(journal, f"old-{number}", NOW - age)
+        await journal.write(lambda db: records.forget_old_jobs(db, NOW))
+        assert await journal.read(lambda db: records.find_job(db, "old-49")) is None
+        kept = await journal.read(lambda db: records.find_job(db, "old-50"))
+        assert kept is not None
+        assert await journal.read(records.forgot_before) == kept.finished_at
+
+
+async def test_recent_jobs_are_never_forgotten(tmp_path: Path) -> None:
+    async with open_journal(tmp_path / "j", threads=False) as journal:
+        for number in range(records.KEEP_AT_LEAST + 50):
+            await finish(journal, f"new-{number}", NOW - timedelta(minutes=number))
+        await journal.write(lambda db: records.forget_old_jobs(db, NOW))
+        assert await journal.read(lambda db: records.find_job(db, f"new-{records.KEEP_AT_LEAST + 49}")) is not None
+        assert await journal.read(records.forgot_before) is None
+
+
+class TestJobLog:
+    async def lines(self, journal: Journal) -> list[JobLog]:
+        return [report for _, frame in await frames(journal) if isinstance(report := from_agent.decode(frame), JobLog)]
+
+    def writer(self, journal: Journal, budget: LogBudget) -> JobLogWriter:
+        return JobLogWriter(journal, SystemClock(), budget, "job", ring=lambda: None)
+
+    async def test_lines_are_numbered_over_streams_and_batches(self, tmp_path: Path) -> None:
+        async with open_journal(tmp_path / "j") as journal:
+            log = self.writer(journal, LogBudget())
+            await log.lines("stdout", ["a", "b"])
+            await log.lines("stderr", ["c"])
+            await log.close()
+            assert [(item.first_line, item.stream, item.text) for item in await self.lines(journal)] == [
+                (1, "stdout", "a\nb"),
+                (3, "stderr", "c"),
+            ]
+
+    async def test_every_chunk_fits_a_message_whatever_is_in_it(self, tmp_path: Path) -> None:
+        async with open_journal(tmp_path / "j") as journal:
+            log = self.writer(journal, LogBudget())
+            await log.lines("stdout", ["\x01" * 100_000, *["\x7f" * 1000] * 300, "nul\0byte"])
+            got = await self.lines(journal)
+            assert all(len(item.text) <= MAX_LOG_TEXT for item in got)
+            assert all(len(frame) < MAX_MESSAGE for _, frame in await frames(journal))
+            assert sum(item.text.count("\n") + 1 for item in got) == 302
+            assert got[-1].text.endswith("nul\\x00byte")
+
+    async def test_beyond_the_budget_lines_are_counted_and_said(self, tmp_path: Path) -> None:
+        async with open_journal(tmp_path / "j") as journal:
+            budget = LogBudget(limit=20)
+            log = self.writer(journal, budget)
+            await log.lines("stdout", ["0123456789"])
+            await log.lines("stdout", ["0123456789-too-much"])
+            budget.set_waiting(0)
+            await log.lines("stdout", ["again"])
+            budget.set_waiting(20)
+            await log.lines("stdout", ["lost", "lost"])
+            await log.close()
+            got = [(item.first_line, item.dropped, item.stream) for item in await self.lines(journal)]
+            assert got == [(1, 0, "stdout"), (3, 1, "stdout"), (6, 2, "agent")]
+            assert "2 lines" in (await self.lines(journal))[-1].text
+
+
+def test_the_promises_are_those_of_the_documents() -> None:
+    text = Path(__file__).parents[2].joinpath("docs/policies.md").read_text(encoding="utf-8")
+    promised = (records.KEEP_FINISHED.days, records.KEEP_AT_LEAST, records.KEEP_AT_MOST)
+    assert "{} days, at least {:,}, at most {:,}".format(*promised) in text
