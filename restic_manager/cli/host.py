@@ -64,7 +64,7 @@ def list_hosts(operator: Operator) -> None:
         return
     now = operator.now()
     operator.screen.table(
-        ["NAME", "STATE", "SEEN", "RESTIC", "AGENT", "SET", "LABELS"],
+        ["NAME", "STATE", "SEEN", "RESTIC", "AGENT", "SCHEDULES", "LABELS"],
         (
             (
                 host.name,

@@ -129,8 +129,9 @@ def logs(
     if job is None:
         return None
     if not lines:
-        waits = f": {job.waits_for}" if job.waits_for else ""
-        screen.note(f"job {short(job.id)} has no log; it is {job.status}{waits}")
+        from restic_manager.cli.progress import waiting
+
+        screen.note(f"job {short(job.id)} has no log; it is {job.status}{waiting(job)}")
     elif follow:
         screen.note(f"job {short(job.id)} {job.status}")
     return None

@@ -60,13 +60,18 @@ def ending(job: JobView) -> str:
     elif job.snapshot_id:
         words += f", snapshot {short(job.snapshot_id)}"
     if not job.status.terminal:
-        return words + (f", {job.waits_for}" if job.waits_for else "")
+        return words + waiting(job)
     if job.error is not None:
         words += f"\n  {safe(job.error.message)}"
         words += "".join(f"\n  | {safe(line)}" for line in job.error.lines)
     if job.status is not Status.SUCCEEDED:
         words += f"\n  the whole log: restic-manager job logs {short(job.id)}"
     return words
+
+
+def waiting(job: JobView) -> str:
+    """Given a job, return what it waits for, as the end of a sentence; nothing where it waits for nothing."""
+    return f", waits for {job.waits_for}" if job.waits_for else ""
 
 
 def standing(progress: Progress) -> str:
@@ -102,7 +107,7 @@ class _Lines(Watcher):
             return
         self._told[index] = (job.id, job.status)
         words = f"{job.host}: job {short(job.id)} {job.status}"
-        self._screen.note(words + (f", {job.waits_for}" if job.waits_for else ""))
+        self._screen.note(words + waiting(job))
 
     def progress(self, index: int, progress: Progress) -> None:
         """Say how far it is, when it has not been said for a while and the jobs are few."""
@@ -155,7 +160,7 @@ class _Drawing(Watcher):
             count = len(self._ended)
             self._bars.update(self._tasks[0], completed=count, words=f"{count:,} of {len(self._names):,} ended")
             return
-        words = safe(f"{job.status}, {job.waits_for}" if job.waits_for else str(job.status))
+        words = safe(f"{job.status}{waiting(job)}")
         if job.status in {Status.SUCCEEDED, Status.WARNING}:
             self._bars.update(self._tasks[index], completed=1.0, words=words)
         else:

@@ -187,4 +187,11 @@ class Screen:
 
     def _print(self, renderable: RenderableType) -> None:
         self._out.flush()
-        self.console(self._out).print(renderable)
+        console = self.console(self._out)
+        if self._out.isatty():
+            console.print(renderable)
+            return
+        with console.capture() as captured:
+            console.print(renderable)
+        # rich fills every line up to its width: nothing but noise in a file.
+        self._out.write("".join(line.rstrip() + "\n" for line in captured.get().splitlines()))

@@ -34,8 +34,6 @@ def announce(screen: Screen, view: ScheduleView, now: datetime) -> None:
     """Given a schedule just made or changed, say what will happen: in words, its next slots, and who is there."""
     screen.say(f"{view.name}: {view.words}" + ("" if view.enabled else " (disabled)"))
     screen.say(f"saves {listing(list(view.paths))} to {view.repo}, on {rule_words(view)}")
-    if view.splay:
-        screen.say(f"each host up to {seconds_text(view.splay)} after the slot, always at its own place")
     if not view.enabled:
         screen.say(f"nothing runs until `restic-manager schedule enable {view.name}`")
     elif view.next:

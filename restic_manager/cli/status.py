@@ -9,7 +9,7 @@ import typer
 
 from restic_manager.cli.command import Operator, new_app, operator_command
 from restic_manager.cli.render import Column
-from restic_manager.cli.text import amount, when
+from restic_manager.cli.text import amount, span, when
 from restic_manager.domain.errors import InputError, UnreachableError
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def _show(operator: Operator, view: StatusView) -> None:
     )
     ended = ", ".join(f"{count:,} {status}" for status, count in view.last_24h.items() if count)
     screen.say(f"last 24 hours: {ended or 'no job has ended'}")
-    screen.say(f"server {view.server.version}, up since {when(view.server.started_at, now)}, {view.server.timezone}")
+    screen.say(f"server {view.server.version}, up for {span(now - view.server.started_at)}, {view.server.timezone}")
     screen.say("")
     screen.table(
         ["HOST", "STATE", "LAST JOB", Column("", keep=True), "LAST SUCCESS", "NEXT", "RUNS"],

@@ -73,7 +73,11 @@ def moment(instant: datetime | None, now: datetime, *, never: str = "never") -> 
 
 def took(start: datetime | None, end: datetime | None) -> str:
     """Given start and end, return how long it took; nothing while either is missing."""
-    return "" if start is None or end is None else span(end - start)
+    if start is None or end is None:
+        return ""
+    seconds = (end - start).total_seconds()
+    # A backup of little takes a second or two: there the tenths tell something.
+    return f"{seconds:.1f} s" if 0 <= seconds < 10 else span(end - start)
 
 
 def seconds_text(seconds: float) -> str:

@@ -345,7 +345,7 @@ def test_run_without_wait_says_what_each_job_waits_for(command: Command, server:
     server.on("POST", "/v1/schedules/nightly/run", (201, [samples.job(Status.QUEUED)]))
     ended = command("schedule", "run", "nightly", "--host", "web1")
     assert server.asked[0].body == {"host": "web1"}
-    assert ended.out == "job 3f2a91c0 web1: backup queued, host web1 is offline\n"
+    assert ended.out == "job 3f2a91c0 web1: backup queued, waits for host web1, which is offline\n"
 
 
 # -- what comes from elsewhere ----------------------------------------------------------------------------------------

@@ -176,7 +176,7 @@ def test_no_log_says_why(command: Command, server: StubServer) -> None:
     server.on("GET", PLAIN, Stream().put(told(samples.job(Status.QUEUED))).end())
     ended = command("job", "logs", JOB)
     assert (ended.code, ended.out) == (0, "")
-    assert "queued: host web1 is offline" in ended.err
+    assert "queued, waits for host web1, which is offline" in ended.err
 
 
 def test_following_shows_each_line_at_once_and_ctrl_c_leaves_the_job_alone(server: StubServer, tmp_path: Path) -> None:

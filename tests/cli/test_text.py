@@ -34,6 +34,8 @@ def test_when(away: timedelta, words: str) -> None:
 
 def test_what_never_was_is_never() -> None:
     assert text.when(None, NOW) == text.moment(None, NOW) == "never"
+    assert text.took(NOW, NOW + timedelta(seconds=0.74)) == "0.7 s"
+    assert text.took(NOW, NOW + timedelta(seconds=10.2)) == "10 s"
     assert text.took(None, NOW) == text.took(NOW, None) == ""
 
 
