@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+import trio
 
 from restic_manager.domain.errors import ManagerError
 from restic_manager.restic.capture import Captured, capture
@@ -63,6 +64,11 @@ class Asker:
         Raise LookupFailedError if that could not be found out or done. Locks of others stay: `unlock` removes only
         those whose process is dead on this host, and those older than 30 minutes.
         """
+        with trio.move_on_after(self.within * 2):
+            return await self._release_lock(pid)
+        raise LookupFailedError(f"there are too many locks to look at within {self.within * 2:g} s.")
+
+    async def _release_lock(self, pid: int) -> bool:
         for lock_id in (await self._ask(list_locks_command(self.setting))).split():
             if _ID.fullmatch(lock_id.decode("ascii", "replace")) is None:
                 continue

@@ -54,12 +54,13 @@ class Patience:
 class Exit:
     """How a process ended: by a code, by a signal, or (both None) not at all, though killed.
 
-    killed: we had to kill it. drained: both pipes were read to their end.
+    stopped: it ended after we had asked it to. killed: we had to kill it. drained: both pipes were read to their end.
     """
 
     pid: int
     code: int | None
     signal: int | None
+    stopped: bool = False
     killed: bool = False
     drained: bool = True
 
@@ -106,6 +107,7 @@ class _Running:
         self._on_lines = on_lines
         self._patience = patience
         self._longest_line = longest_line
+        self._stopped = False
         self._killed = False
         self._swept = False
         self._read_until = math.inf
@@ -129,6 +131,7 @@ class _Running:
     async def _climb(self, stop: trio.Event, stop_signal: signal.Signals, waiting: trio.CancelScope) -> None:
         """Stop the process step by step; the process's end cancels this wherever it is."""
         await stop.wait()
+        self._stopped = True
         if self._process.stdin is not None:
             await self._process.stdin.aclose()
         self._process.send_signal(stop_signal)
@@ -155,11 +158,7 @@ class _Running:
                 chunk = bytes(await pipe.receive_some(_CHUNK))
             finally:
                 self._reads.discard(scope)
-            if not chunk:
-                self._open_pipes -= 1
-                if self._open_pipes == 0:
-                    self._drained.set()
-            return chunk
+            return chunk or self._at_its_end()
         return self._receive_late(pipe)
 
     def _receive_late(self, pipe: trio.lowlevel.FdStream) -> bytes:
@@ -168,9 +167,15 @@ class _Running:
             return b""
         self._late_reads -= 1
         try:
-            return os.read(pipe.fileno(), _CHUNK)
+            return os.read(pipe.fileno(), _CHUNK) or self._at_its_end()
         except BlockingIOError:
             return b""
+
+    def _at_its_end(self) -> bytes:
+        self._open_pipes -= 1
+        if self._open_pipes == 0:
+            self._drained.set()
+        return b""
 
     async def _drain(self) -> None:
         """After the leader's end: the pipes end with it, unless something it started holds them."""
@@ -183,13 +188,15 @@ class _Running:
             scope.deadline = self._read_until
 
     def _exit(self) -> Exit:
-        code = self._process.returncode
-        drained = self._drained.is_set()
-        if code is None:
-            return Exit(self._process.pid, None, None, killed=True, drained=drained)
-        if code < 0:
-            return Exit(self._process.pid, None, -code, killed=self._killed, drained=drained)
-        return Exit(self._process.pid, code, None, killed=self._killed, drained=drained)
+        status = self._process.returncode
+        return Exit(
+            self._process.pid,
+            code=status if status is not None and status >= 0 else None,
+            signal=-status if status is not None and status < 0 else None,
+            stopped=self._stopped,
+            killed=self._killed,
+            drained=self._drained.is_set(),
+        )
 
     def _kill_group(self) -> None:
         try:

@@ -219,7 +219,8 @@ class _Run:
 
     async def _judged(self, asker: Asker, end: Exit, missing: tuple[str, ...]) -> Outcome:
         """Return the outcome, after asking the repository what restic did not say."""
-        stopped = self._halt.reason
+        # A bell that rang only after the end changed nothing about it.
+        stopped = self._halt.reason if end.stopped else None
         if stopped is not None:
             by = "it had to be killed" if end.killed else f"it ended by itself ({describe(end)})"
             await self._say(f"asked to stop ({stopped.value}): {by}")

@@ -159,7 +159,7 @@ async def test_sigterm_kills_an_old_one(fake: Fake) -> None:
             nursery.start_soon(run)
             await ready.wait()
             run.stop.set()
-    assert run.exit == Exit(run.pid, None, signal.SIGTERM)
+    assert run.exit == Exit(run.pid, None, signal.SIGTERM, stopped=True)
 
 
 async def test_its_stdin_ends_first(fake: Fake) -> None:
@@ -170,7 +170,7 @@ async def test_its_stdin_ends_first(fake: Fake) -> None:
             nursery.start_soon(run)
             await ready.wait()
             run.stop.set()
-    assert run.exit == Exit(run.pid, 5, None)
+    assert run.exit == Exit(run.pid, 5, None, stopped=True)
 
 
 async def test_one_that_ignores_signals_is_killed_after_the_patience(fake: Fake) -> None:
@@ -183,7 +183,7 @@ async def test_one_that_ignores_signals_is_killed_after_the_patience(fake: Fake)
             await ready.wait()
             asked = trio.current_time()
             run.stop.set()
-    assert run.exit == Exit(run.pid, None, signal.SIGKILL, killed=True)
+    assert run.exit == Exit(run.pid, None, signal.SIGKILL, stopped=True, killed=True)
     assert 0.5 <= trio.current_time() - asked < 5
     assert made.records("signal")[0]["ignored"] is True
     await run.assert_gone()
@@ -316,13 +316,14 @@ async def test_the_last_words_reach_a_reader_slower_than_our_patience(fake: Fake
 
     async def slow(stream: str, lines: list[bytes]) -> None:
         # Longer than the process lives and than the patience after its end: that is what is tested.
-        await trio.sleep(1.0)
+        await trio.sleep(0.7)
         await take(stream, lines)
 
     run.take = slow  # type: ignore[method-assign]
     with trio.fail_after(LIMIT):
-        await run(SHORT)
+        end = await run(SHORT)
     assert run.out[-1] == b"last"
+    assert end.drained
 
 
 async def test_an_error_of_the_reader_comes_out_as_it_is(fake: Fake) -> None:

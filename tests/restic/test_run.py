@@ -363,6 +363,23 @@ async def test_cancelled_while_looking_at_a_dead_mount(world: World, monkeypatch
     assert world.commands() == []
 
 
+async def test_asked_to_stop_only_after_its_end_is_not_cancelled(world: World) -> None:
+    world.steer(backup={"steps": [{"stderr": "Fatal: boom"}, {"exit": 1}]})
+    take = world.take
+
+    async def slow(stream: str, lines: Sequence[str]) -> None:
+        if stream == "stderr":
+            with trio.fail_after(LIMIT):
+                while world.pids and Path(f"/proc/{world.pids[0]}").exists():  # noqa: ASYNC110, ASYNC240
+                    await trio.sleep(0.005)
+            world.stop.set()
+        await take(stream, lines)
+
+    world.take = slow  # type: ignore[method-assign]
+    outcome = await world.run()
+    assert (outcome.status, code_of(outcome)) == (Status.FAILED, "failed")
+
+
 async def test_its_time_limit(world: World) -> None:
     world.steer(backup={"steps": [{"sleep": 60}]})
     outcome = await world.run(limits=Limits(time_limit=1))

@@ -60,7 +60,7 @@ def test_real_failures(version: str, situation: str, code: str) -> None:
     assert outcome.exit_code == run.code
     assert outcome.snapshot_id is None
     assert outcome.error.lines
-    assert run.needs_lookup() == (code in {"no_space", "access_denied", "network", "failed"})
+    assert run.needs_lookup() == (code in {"no_space", "failed"})
 
 
 @pytest.mark.parametrize("version", VERSIONS)
