@@ -18,7 +18,7 @@ import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection
 from wsproto.frame_protocol import FrameProtocol
 
-from restic_manager.link.wire import ConnectionTasks, Wire
+from restic_manager.link.wire import Wire
 from restic_manager.protocol.codec import Decoder, WireError, encode
 from restic_manager.protocol.messages import MAX_MESSAGE, Heartbeat, Message
 from restic_manager.runtime.clock import Clock
@@ -53,27 +53,36 @@ class LinkClosed(Exception):  # noqa: N818 - an end, not always an error
 class Link:
     """Messages to and from one peer. Made by `dial` and `answer`, over when their block is over."""
 
-    def __init__(
-        self, connection: WebSocketConnection, wire: Wire, tasks: ConnectionTasks, decoder: Decoder, remote: str
-    ) -> None:
+    __slots__ = (
+        "_connection",
+        "_decoder",
+        "_drain",
+        "_ending",
+        "_moved",
+        "_over",
+        "_queue",
+        "_queued_text",
+        "_wire",
+        "_writing",
+        "remote",
+    )
+
+    def __init__(self, connection: WebSocketConnection, wire: Wire, decoder: Decoder, remote: str) -> None:
+        """Given an accepted connection over this wire, be its link: its tasks are the wire's."""
         self.remote = remote
         self._connection = connection
         self._wire = wire
-        self._tasks = tasks
         self._decoder = decoder
-        self._queue: deque[str] = deque()
+        self._queue: deque[str] | None = None  # none while there is nothing to write, and then no writer either
         self._queued_text = 0
         self._writing = False
-        self._ring = trio.lowlevel.ParkingLot()  # the writer waits here for a frame
-        self._moved = trio.lowlevel.ParkingLot()  # senders and drainers wait here for the queue to move
-        self._receiving: trio.CancelScope | None = None
+        self._moved: trio.Event | None = None
         self._ending: LinkClosed | None = None
         self._drain = 0.0
         self._over = trio.Event()
         wire.open()
-        wire.on_end = self._peer_ended
-        tasks.on_crash = self._crashed
-        tasks.nursery.start_soon(self._write, name=f"link writer {remote}")
+        wire.on_end = self._wire_ended
+        wire.last_words = self._last_words
 
     @property
     def closed(self) -> bool:
@@ -95,7 +104,7 @@ class Link:
         """Given an encoded message, wait for room and queue it; raise LinkClosed when the link is over."""
         await trio.lowlevel.checkpoint()
         while not self.closed and not self._room(frame):
-            await self._moved.park()
+            await self._movement()
         if not self._put_frame(frame):
             raise self._why()
 
@@ -107,7 +116,10 @@ class Link:
         while True:
             if self._ending is not None:
                 raise self._why()
-            frame = await self._next_frame()
+            try:
+                frame = await self._connection.get_message()
+            except ConnectionClosed:
+                raise self._why() from None
             if not isinstance(frame, str):
                 self._end(1003, "binary frames are not spoken here")
                 raise self._why()
@@ -123,7 +135,7 @@ class Link:
     def start_heartbeat(self, interval: float, clock: Clock) -> None:
         """Given the interval in seconds, send heartbeats, and close when nothing came for three intervals."""
         if not self.closed:
-            self._tasks.nursery.start_soon(self._beat, interval, clock, name=f"link heartbeat {self.remote}")
+            self._wire.start_soon(self._beat, interval, clock, name=f"link heartbeat {self.remote}")
 
     async def answers(self, within: float) -> bool:
         """Given a number of seconds, return whether the peer proves in that time that it is still there."""
@@ -131,7 +143,7 @@ class Link:
             return False
         answered = trio.Event()
         # A task of the link's own: a ping given up half-way would tear a frame.
-        self._tasks.nursery.start_soon(self._ask, answered, name=f"link probe {self.remote}")
+        self._wire.start_soon(self._ask, answered, name=f"link probe {self.remote}")
         with trio.move_on_after(within):
             await answered.wait()
         return answered.is_set() and not self.closed
@@ -146,6 +158,11 @@ class Link:
 
     # -- how it ends ---------------------------------------------------------------------------------------------------
 
+    async def end_of_block(self, code: int, reason: str, drain: float) -> None:
+        """The block that held the link is over: close it, whatever has cancelled the block."""
+        with trio.CancelScope(shield=True):
+            await self.close(code, reason, drain=drain)
+
     def _end(self, code: int | None, reason: str, *, drain: float = 0.0) -> None:
         """Begin the end, once: nothing more is queued or received; `_shut` says goodbye."""
         if self._ending is not None:
@@ -158,18 +175,18 @@ class Link:
         self._drain = drain
         if not drain:
             self._forget_queue()
-        self._wake_all()
-        self._tasks.nursery.start_soon(self._shut, code or 1000, name=f"link closer {self.remote}")
+        self._move()
+        self._wire.start_soon(self._shut, code or 1000, name=f"link closer {self.remote}")
 
     async def _shut(self, code: int) -> None:
         reason = self._ending.reason if self._ending is not None else ""
         try:
             with trio.move_on_after(self._drain):
                 while self._queue and not self._wire.ended:
-                    await self._moved.park()
+                    await self._movement()
             with trio.move_on_after(CLOSE_SECONDS):  # a writer stuck inside a frame may finish it in this time, too
                 while self._writing and not self._wire.ended:
-                    await self._moved.park()
+                    await self._movement()
                 await self._connection.aclose(code, short(reason))
         finally:
             self._finish()
@@ -177,27 +194,34 @@ class Link:
     def _finish(self) -> None:
         self._forget_queue()
         self._over.set()
-        self._wake_all()
+        self._move()
+        self._wire.stop_tasks()  # its reader's end wakes whoever waits in `receive`
 
-    def _peer_ended(self) -> None:
+    def _wire_ended(self) -> None:
+        """The wire is over. What came before is still to be received."""
         self._forget_queue()
-        self._wake_all(receiver=False)  # what came before is still to be received
-
-    def _crashed(self) -> None:
-        if self._ending is None:
-            self._ending = LinkClosed(1002, "the peer's bytes could not be understood")
-            logger.info("link %s: closed, its reader failed: %r", self.remote, self._tasks.crash)
-        self._finish()
+        self._move()
+        if self._wire.crash is not None:
+            if self._ending is None:
+                self._ending = LinkClosed(1002, "the peer's bytes could not be understood")
+                logger.info("link %s: closed, its reader failed: %r", self.remote, self._wire.crash)
+            self._finish()
 
     def _forget_queue(self) -> None:
-        self._queue.clear()
+        if self._queue is not None:
+            self._queue.clear()
         self._queued_text = 0
 
-    def _wake_all(self, *, receiver: bool = True) -> None:
-        self._moved.unpark_all()
-        self._ring.unpark_all()
-        if receiver and self._receiving is not None:
-            self._receiving.cancel()
+    def _move(self) -> None:
+        """The queue has moved, or never will again: wake who waits for it."""
+        if self._moved is not None:
+            self._moved.set()
+            self._moved = None
+
+    async def _movement(self) -> None:
+        if self._moved is None:
+            self._moved = trio.Event()
+        await self._moved.wait()
 
     def _why(self) -> LinkClosed:
         if self._ending is not None:
@@ -207,9 +231,9 @@ class Link:
             return LinkClosed(None, "the connection broke")
         return LinkClosed(closed.code, closed.reason or "")
 
-    def last_words(self) -> bytes:
+    def _last_words(self) -> bytes:
         """Return a close frame where one is owed: the library says none when a frame cannot be understood."""
-        if self._tasks.crash is not None:
+        if self._wire.crash is not None:
             code, reason = 1002, ""
         elif (closed := self._connection.closed) is not None and closed.code in {1002, 1007}:
             code, reason = closed.code, closed.reason or ""
@@ -219,21 +243,22 @@ class Link:
 
     # -- its tasks -----------------------------------------------------------------------------------------------------
 
-    async def _write(self) -> None:
+    async def _write(self, queue: deque[str]) -> None:
+        """Write the queue out, then end: an idle link has no writer."""
         try:
-            while True:
-                while not self._queue:
-                    await self._ring.park()
-                frame = self._queue.popleft()
+            while queue:
+                frame = queue.popleft()
                 self._queued_text -= len(frame)
                 self._writing = True
                 try:
                     await self._connection.send_message(frame)
                 finally:
                     self._writing = False
-                    self._moved.unpark_all()
+                    self._move()
         except ConnectionClosed:
-            self._peer_ended()
+            self._forget_queue()
+        finally:
+            self._queue = None
 
     async def _beat(self, interval: float, clock: Clock) -> None:
         limit = MISSED_HEARTBEATS * interval
@@ -275,29 +300,16 @@ class Link:
         if self.closed:
             return False
         if not self._room(frame):
-            logger.warning(
-                "link %s: closed, %d messages wait and the peer does not read", self.remote, len(self._queue)
-            )
+            logger.warning("link %s: closed, the peer does not read and too many messages wait", self.remote)
             self._end(1013, "too many messages wait to be read")
             return False
-        self._queue.append(frame)
         self._queued_text += len(frame)
-        self._ring.unpark_all()
+        if self._queue is None:
+            self._queue = deque((frame,))
+            self._wire.start_soon(self._write, self._queue, name=f"link writer {self.remote}")
+        else:
+            self._queue.append(frame)
         return True
-
-    async def _next_frame(self) -> str | bytes:
-        frame: str | bytes | None = None
-        with trio.CancelScope() as scope:
-            self._receiving = scope
-            try:
-                frame = await self._connection.get_message()
-            except ConnectionClosed:
-                raise self._why() from None
-            finally:
-                self._receiving = None
-        if frame is None or self._ending is not None:
-            raise self._why()
-        return frame
 
 
 def short(reason: str) -> str:

@@ -25,7 +25,7 @@ from trio_websocket import (
 
 from restic_manager.domain.errors import InputError, RefusedError, UnreachableError
 from restic_manager.link.channel import CLOSE_SECONDS, Link
-from restic_manager.link.wire import READ_SIZE, ConnectionTasks, Wire, connection_tasks
+from restic_manager.link.wire import READ_SIZE, Wire, wired
 from restic_manager.protocol.address import ServerUrl, parse_server_url
 from restic_manager.protocol.codec import Decoder, encode
 from restic_manager.protocol.messages import MAX_MESSAGE, Refused
@@ -36,6 +36,11 @@ AGENT_PATH: Final = "/agent"
 JOIN_PATH: Final = "/join"
 READ_AHEAD: Final = 64
 """Messages read before their consumer takes them; then reading stops, and TCP holds the peer back."""
+
+_DONE: Final = (1000, "", 5.0)
+_FAILED: Final = (1011, "internal error", 1.0)
+_CANCELLED: Final = (1001, "going away", 1.0)
+"""How a link is closed whose block is over: code, reason, and how long what is queued may take."""
 
 V = TypeVar("V")
 Admission = tuple[V, Decoder] | Refused
@@ -66,8 +71,8 @@ async def answer(
     refusal 401 with the JSON `refused` body. The connection is closed when the block is over: 1000, 1011 after an error
     in the block, 1001 when it was cancelled.
     """
-    async with _opened(stream) as (wire, tasks, words):
-        request = await _read_request(wire, tasks, words, remote, handshake_timeout)
+    async with wired(stream) as wire:
+        request = await _read_request(wire, remote, handshake_timeout)
         if request is None:
             yield None
             return
@@ -93,8 +98,16 @@ async def answer(
             logger.info("agents' door: %s hung up while it was being let in", remote)
             yield None
             return
-        async with _linked(Link(connection, wire, tasks, decoder, remote), words) as link:
+        link = Link(connection, wire, decoder, remote)
+        ending = _CANCELLED
+        try:
             yield value, link
+            ending = _DONE
+        except Exception:
+            ending = _FAILED
+            raise
+        finally:
+            await link.end_of_block(*ending)
 
 
 @asynccontextmanager
@@ -120,11 +133,11 @@ async def dial(
         stream = await (open_stream() if open_stream is not None else _connect(address))
     if scope.cancelled_caught:
         raise UnreachableError(f"cannot reach {remote}: no answer within {handshake_timeout:g} s")
-    async with _opened(stream) as (wire, tasks, words):
+    async with wired(stream) as wire:
         with trio.move_on_after(handshake_timeout) as scope:
-            wire.on_end = tasks.on_crash = scope.cancel
+            wire.on_end = scope.cancel
             connection = await wrap_client_stream(
-                tasks.nursery,
+                wire,  # type: ignore[arg-type] # of a nursery it uses start_soon alone
                 wire,  # type: ignore[arg-type] # any stream will do, as in its own tests
                 address.host_header,
                 address.prefix + path,
@@ -134,51 +147,24 @@ async def dial(
                 receive_buffer_size=READ_SIZE,
             )
         if scope.cancelled_caught:
-            raise _not_linked(remote, wire, tasks.crash, handshake_timeout)
-        async with _linked(Link(connection, wire, tasks, decoder, remote), words) as link:
+            raise _not_linked(remote, wire, handshake_timeout)
+        link = Link(connection, wire, decoder, remote)
+        ending = _CANCELLED
+        try:
             yield link
+            ending = _DONE
+        except Exception:
+            ending = _FAILED
+            raise
+        finally:
+            await link.end_of_block(*ending)
 
 
-class _Words:
-    """What is to be said last on a connection."""
-
-    def __init__(self) -> None:
-        self.say: Callable[[], bytes] = bytes
-
-
-@asynccontextmanager
-async def _opened(stream: trio.abc.Stream) -> AsyncIterator[tuple[Wire, ConnectionTasks, _Words]]:
-    wire = Wire(stream)
-    words = _Words()
-    try:
-        async with connection_tasks() as tasks:
-            yield wire, tasks, words
-    finally:
-        await wire.hang_up(words.say())
-
-
-@asynccontextmanager
-async def _linked(link: Link, words: _Words) -> AsyncIterator[Link]:
-    words.say = link.last_words
-    code, reason, drain = 1001, "going away", 1.0
-    try:
-        yield link
-        code, reason, drain = 1000, "", 5.0
-    except Exception:
-        code, reason = 1011, "internal error"
-        raise
-    finally:
-        with trio.CancelScope(shield=True):
-            await link.close(code, reason, drain=drain)
-
-
-async def _read_request(
-    wire: Wire, tasks: ConnectionTasks, words: _Words, remote: str, seconds: float
-) -> WebSocketRequest | None:
+async def _read_request(wire: Wire, remote: str, seconds: float) -> WebSocketRequest | None:
     with trio.move_on_after(seconds) as scope:
-        wire.on_end = tasks.on_crash = scope.cancel
+        wire.on_end = scope.cancel
         return await wrap_server_stream(
-            tasks.nursery,
+            wire,  # type: ignore[arg-type] # of a nursery it uses start_soon alone
             wire,
             message_queue_size=READ_AHEAD,
             max_message_size=MAX_MESSAGE,
@@ -186,12 +172,12 @@ async def _read_request(
         )
     if wire.peer_gone:
         logger.info("agents' door: %s hung up before it had asked for anything", remote)
-    elif wire.ended or tasks.crash is not None:
-        logger.info("agents' door: %s sent no WebSocket request: %r", remote, tasks.crash)
-        words.say = lambda: b"" if wire.sent else _http("400 Bad Request")
+    elif wire.ended:
+        logger.info("agents' door: %s sent no WebSocket request: %r", remote, wire.crash)
+        wire.last_words = lambda: b"" if wire.sent else _http("400 Bad Request")
     else:
         logger.info("agents' door: %s sent no whole request within %g s", remote, seconds)
-        words.say = lambda: b"" if wire.sent else _http("408 Request Timeout")
+        wire.last_words = lambda: b"" if wire.sent else _http("408 Request Timeout")
     return None
 
 
@@ -241,8 +227,9 @@ def _cause(error: BaseException) -> str:
     return (error.strerror if isinstance(error, OSError) and error.strerror else str(error)) or type(error).__name__
 
 
-def _not_linked(remote: str, wire: Wire, crash: Exception | None, timeout: float) -> RefusedError | UnreachableError:
+def _not_linked(remote: str, wire: Wire, timeout: float) -> RefusedError | UnreachableError:
     """Given how a handshake failed, return what to raise."""
+    crash = wire.crash
     if isinstance(crash, ConnectionRejected):
         try:
             refused = msgspec.json.decode(crash.body or b"", type=Refused)

@@ -1,14 +1,16 @@
 """One connection's bytes and its tasks: who heard what when, and how a connection ends.
 
-`Wire` wraps a stream for a protocol library: it knows when anything was last read, whether someone is reading or stuck
-in a write, and it keeps the library from closing the socket before the goodbye is out. `connection_tasks` runs the
-library's and our own tasks of one connection so that cancelling the owner lets them finish a frame, and so that a crash
-in them (a library's bug on hostile input) ends this connection only. It knows nothing of frames or messages.
+A `Wire` is a stream for a protocol library: it knows when anything was last read, whether someone is reading or stuck
+in a write, and it keeps the library from closing the socket before the goodbye is out. It also runs the library's and
+our own tasks of the connection, so that cancelling the owner lets them finish a frame, and so that a crash in one (a
+library's bug on hostile input) ends this connection only. It knows nothing of frames or messages.
+
+An idle connection is mostly memory: no task, scope or buffer here is without need.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import trio
@@ -25,15 +27,41 @@ LINGER_BYTES = 32 << 20
 
 
 class Wire(trio.abc.Stream):
-    """A stream that a protocol library may use but not close. `on_end` is called once, when it is over."""
+    """A stream that a protocol library may use but not close, and the tasks that work on it. Made by `wired`.
 
-    def __init__(self, stream: trio.abc.Stream) -> None:
+    `on_end` is called when it is over: the peer hung up, the connection broke, the library has let go of it, or a task
+    has failed (then `crash` says how). `last_words` says what to send before hanging up.
+    """
+
+    __slots__ = (
+        "_closed",
+        "_handshake_left",
+        "_nursery",
+        "_scopes",
+        "_stream",
+        "crash",
+        "ended",
+        "heard_at",
+        "last_words",
+        "on_end",
+        "peer_gone",
+        "reading_since",
+        "sent",
+        "torn",
+        "writing_since",
+    )
+
+    def __init__(self, stream: trio.abc.Stream, nursery: trio.Nursery) -> None:
         self._stream = stream
+        self._nursery = nursery
+        self._scopes: set[trio.CancelScope] | None = set()
         self._handshake_left: int | None = HANDSHAKE_BYTES
         self._closed = False
         self.on_end: Callable[[], object] = _nothing
+        self.last_words: Callable[[], bytes] = bytes
+        self.crash: Exception | None = None
         self.ended = False
-        """The peer hung up, the connection broke, or the library has let go of it."""
+        """Whether it is over."""
         self.peer_gone = False
         """The peer hung up or the connection broke."""
         self.sent = False
@@ -47,6 +75,19 @@ class Wire(trio.abc.Stream):
     def open(self) -> None:
         """The handshake is over: the peer may send as much as it likes."""
         self._handshake_left = None
+
+    def start_soon(self, task: Callable[..., Awaitable[object]], *args: object, name: object = None) -> None:
+        """Given a task, run it until it ends or `stop_tasks` is called, whatever cancels the owner.
+
+        This is all that trio-websocket asks of a nursery.
+        """
+        self._nursery.start_soon(self._run, task, args, name=name or task)
+
+    def stop_tasks(self) -> None:
+        """End every task, also those still to be started. A frame half sent stays so."""
+        scopes, self._scopes = self._scopes or (), None
+        for scope in scopes:
+            scope.cancel()
 
     def quiet_since(self) -> float:
         """Return since when (trio's seconds) nothing came although we listened; now while nobody reads."""
@@ -103,17 +144,32 @@ class Wire(trio.abc.Stream):
         self._end()
         await trio.lowlevel.checkpoint()
 
-    async def hang_up(self, last_words: bytes = b"") -> None:
-        """Given bytes to say last, say them, wait a moment for the peer to hang up too, and close. Bounded.
+    async def hang_up(self) -> None:
+        """Say the last words, wait a moment for the peer to hang up too, and close. Bounded.
 
         Closing with bytes unread makes the kernel send a reset, which can overtake the last words.
         """
         try:
             if not self.peer_gone:
                 with trio.move_on_after(LINGER_SECONDS, shield=True):
-                    await self._say_goodbye(last_words)
+                    await self._say_goodbye(self.last_words())
         finally:
             await trio.aclose_forcefully(self._stream)
+
+    async def _run(self, task: Callable[..., Awaitable[object]], args: tuple[object, ...]) -> None:
+        if self._scopes is None:
+            return
+        with trio.CancelScope(shield=True) as scope:
+            self._scopes.add(scope)
+            try:
+                await task(*args)
+            except Exception as error:  # noqa: BLE001 - the barrier of one connection: told by `crash`
+                self.crash = self.crash or error
+                self.stop_tasks()
+                self._end()
+            finally:
+                if self._scopes is not None:
+                    self._scopes.discard(scope)
 
     async def _say_goodbye(self, last_words: bytes) -> None:
         try:
@@ -137,57 +193,29 @@ class Wire(trio.abc.Stream):
             self.on_end()
 
 
-class ConnectionTasks:
-    """The background tasks of one connection. `on_crash` is called once, when one of them has failed."""
-
-    def __init__(self, nursery: trio.Nursery) -> None:
-        self.nursery = nursery
-        self.crash: Exception | None = None
-        self.on_crash: Callable[[], object] = _nothing
-
-    def failed(self, error: Exception) -> None:
-        """Note that a task has failed, which has ended the others."""
-        self.crash = error
-        self.on_crash()
-
-
 @asynccontextmanager
-async def connection_tasks() -> AsyncIterator[ConnectionTasks]:
-    """Yield a place for tasks that live until the body is over, whatever cancels the body.
+async def wired(stream: trio.abc.Stream) -> AsyncIterator[Wire]:
+    """Given a stream, yield its wire; the stream is closed when the block is over, its tasks ended before.
 
-    A failing task ends the others and is told by `on_crash`; the body goes on. The body's own exception leaves as it
-    is, in no group.
+    The body's own exception leaves as it is, in no group.
     """
     failure: Exception | None = None
-    async with trio.open_nursery() as owner:
-        tasks, scope = await owner.start(_hold)
-        try:
-            yield tasks
-        except Exception as error:  # noqa: BLE001 - carried out of the nursery unwrapped, and raised again below
-            failure = error
-        finally:
-            scope.cancel()
-    if failure is not None:
-        raise failure
-
-
-async def _hold(task_status: trio.TaskStatus[tuple[ConnectionTasks, trio.CancelScope]]) -> None:
-    tasks: ConnectionTasks | None = None
+    wire: Wire | None = None
     try:
-        with trio.CancelScope(shield=True) as scope:
-            async with trio.open_nursery() as nursery:
-                tasks = ConnectionTasks(nursery)
-                task_status.started((tasks, scope))
-                await trio.sleep_forever()
-    except* Exception as group:
-        if tasks is None:
-            raise
-        tasks.failed(_first(group))
-
-
-def _first(group: BaseExceptionGroup[Exception]) -> Exception:
-    error = group.exceptions[0]
-    return _first(error) if isinstance(error, BaseExceptionGroup) else error
+        async with trio.open_nursery() as nursery:
+            wire = Wire(stream, nursery)
+            try:
+                yield wire
+            except Exception as error:  # noqa: BLE001 - carried out of the nursery unwrapped, and raised again below
+                failure = error
+            finally:
+                wire.stop_tasks()
+        if failure is not None:
+            raise failure
+    finally:
+        failure = None  # or it would hold its own traceback
+        if wire is not None:
+            await wire.hang_up()
 
 
 def _pieces(data: bytes | bytearray | memoryview) -> list[bytes | bytearray | memoryview]:
