@@ -226,6 +226,11 @@ class Heard:
         log: list[str] = []
         progress: Progress | None = None
         for raw in raw_lines:
+            if not raw.startswith(b"{"):
+                # By far the most lines there are when there are many: no detour for them.
+                if text := clean_text(raw):
+                    log.append(self._text(stream, text))
+                continue
             match parse_line(raw):
                 case Progress() as progress:
                     if progress.current:
