@@ -370,7 +370,7 @@ async def test_asked_to_stop_only_after_its_end_is_not_cancelled(world: World) -
     async def slow(stream: str, lines: Sequence[str]) -> None:
         if stream == "stderr":
             with trio.fail_after(LIMIT):
-                while world.pids and Path(f"/proc/{world.pids[0]}").exists():  # noqa: ASYNC110, ASYNC240
+                while world.pids and Path(f"/proc/{world.pids[0]}").exists():  # noqa: ASYNC110
                     await trio.sleep(0.005)
             world.stop.set()
         await take(stream, lines)
