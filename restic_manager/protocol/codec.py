@@ -7,6 +7,7 @@ comes out as `WireError`, which says whether the session can go on. It decides n
 from __future__ import annotations
 
 import functools
+import re
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, TypeVar
 
@@ -52,12 +53,21 @@ class WireError(ManagerError):
 
 class _Envelope(msgspec.Struct):
     type: str
-    seq: Any = None
+    seq: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class _Named(msgspec.Struct):
+    schedule_id: str = "?"
 
 
 _encoder = msgspec.json.Encoder()
 _envelope = msgspec.json.Decoder(_Envelope)
 _entry = msgspec.json.Decoder(Entry)
+_named = msgspec.json.Decoder(_Named)
+_SEQ: Final = re.compile(rb"[1-9][0-9]{0,15}")
+_NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+"""An escaped NUL in JSON that has been found valid: its backslash is not itself escaped. The text is searched, because
+a second decoding could fail on what the first one only skipped (nesting, huge numbers)."""
 
 
 def encode(message: Message) -> str:
@@ -87,7 +97,7 @@ class Decoder:
             _check(message)
         except _DECODE_ERRORS as error:
             raise self._explain(frame, error) from None
-        if "\\u0000" in frame and _has_nul(frame):
+        if "\\u0000" in frame and _NUL.search(frame):
             raise WireError(
                 "a NUL character inside a string",
                 code="invalid",
@@ -103,11 +113,10 @@ class Decoder:
             return WireError("not an object with a type", code="not_json")
         except _DECODE_ERRORS as envelope_error:
             return WireError(f"not JSON: {str(envelope_error)[:200]}", code="not_json")
-        seq = envelope.seq if isinstance(envelope.seq, int) and 1 <= envelope.seq <= 2**53 else None
-        shown = envelope.type[:64]
+        shown = envelope.type[:64].replace("\0", "?")
         if envelope.type not in self._types:
             return WireError(f"unknown message type {shown!r}", code="unknown_type", type_=shown)
-        return WireError(f"{shown}: {str(error)[:400]}", code="invalid", type_=shown, seq=seq)
+        return WireError(f"{shown}: {str(error)[:400]}", code="invalid", type_=shown, seq=_seq(envelope.seq))
 
 
 def decode_entry(raw: msgspec.Raw) -> Entry:
@@ -122,12 +131,8 @@ def decode_entry(raw: msgspec.Raw) -> Entry:
 
 def entry_id(raw: msgspec.Raw) -> str:
     """Given a raw entry that may be unusable, return its schedule id as far as it has one, else a question mark."""
-
-    class _Named(msgspec.Struct):
-        schedule_id: str = "?"
-
     try:
-        return msgspec.json.decode(raw, type=_Named).schedule_id[:64]
+        return _named.decode(raw).schedule_id[:64]
     except _DECODE_ERRORS:
         return "?"
 
@@ -151,19 +156,11 @@ def _tag(message: Any) -> str:
     return str(type(message).__struct_config__.tag)
 
 
-def _has_nul(frame: str) -> bool:
-    def walk(value: Any) -> bool:
-        match value:
-            case str():
-                return "\0" in value
-            case list():
-                return any(walk(item) for item in value)
-            case dict():
-                return any(walk(key) or walk(item) for key, item in value.items())
-            case _:
-                return False
-
-    return walk(msgspec.json.decode(frame))
+def _seq(raw: msgspec.Raw) -> int | None:
+    """Given what an envelope says of a sequence, return it if it is one: never a boolean, a float or too large."""
+    text = bytes(memoryview(raw))
+    seq = int(text) if _SEQ.fullmatch(text) else 0
+    return seq if 1 <= seq <= 2**53 else None
 
 
 @functools.cache

@@ -60,7 +60,7 @@ class Join(Message, frozen=True, kw_only=True, tag="join"):
 
     protocol: Annotated[int, Meta(ge=1, le=1_000_000)]
     agent_version: ShortText
-    credential_sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+    credential_sha256: Annotated[str, Meta(max_length=64, pattern="^[0-9a-f]{64}$")]
 
 
 class Joined(Message, frozen=True, kw_only=True, tag="joined"):
