@@ -67,7 +67,7 @@ class AgentsDoor:
         self._draining = True
         self._services.hub.close_all("the server stops")
         with trio.move_on_after(DRAIN_SECONDS):
-            while self._open:
+            while self._open > self._ungreeted:  # who has not said hello is owed nothing
                 self._closed = trio.Event()
                 await self._closed.wait()
 
