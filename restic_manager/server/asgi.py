@@ -92,18 +92,18 @@ class Connection:
                 return event
             if self._http.they_are_waiting_for_100_continue:
                 await self.send(h11.InformationalResponse(status_code=100, headers=[]))
-            self._http.receive_data(bytes(await self._stream.receive_some(READ_SIZE)))
+            self._http.receive_data(await self._receive())
 
     async def gone(self) -> None:
         """Wait until the client hangs up. What it sends meanwhile is kept for later, within the limit of a head."""
         kept = 0
         while kept <= self._limits.headers:
-            data = await self._stream.receive_some(READ_SIZE)
+            data = await self._receive()
             if not data:
                 self._last = True
                 return
             kept += len(data)
-            self._http.receive_data(bytes(data))
+            self._http.receive_data(data)
 
     async def send(self, *events: h11.Event) -> None:
         """Given events, send them at once; raise ConnectionError when the client does not take them in time."""
@@ -111,9 +111,19 @@ class Connection:
         if not data:
             return
         with trio.move_on_after(self._limits.send) as scope:
-            await self._stream.send_all(data)
+            try:
+                await self._stream.send_all(data)
+            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+                raise ConnectionAbortedError("the client went away") from error
         if scope.cancelled_caught:
             raise ConnectionAbortedError(f"the client has not read for {self._limits.send:g} s")
+
+    async def _receive(self) -> bytes:
+        """Return what came; empty when the client has hung up, in whatever way."""
+        try:
+            return bytes(await self._stream.receive_some(READ_SIZE))
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return b""
 
     # -- its own -------------------------------------------------------------------------------------------------------
 
@@ -161,9 +171,9 @@ class _Exchange:
             return
         try:
             await self._app(scope, self._receive, self._send)
-        except ConnectionError:
-            raise
-        except Exception:  # the barrier of one request
+        except Exception as error:  # the barrier of one request
+            if _is_hang_up(error):
+                raise ConnectionAbortedError("the client went away") from None
             logger.exception("%s %s failed", scope["method"], scope["path"])
             if self._started:
                 raise ConnectionAbortedError("the answer broke off") from None
@@ -215,6 +225,13 @@ class _Exchange:
             self._done = True
         self._started = True
         await self._connection.send(*events)
+
+
+def _is_hang_up(error: BaseException) -> bool:
+    """Whether this, or all there is in this group, is that the client went away."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(_is_hang_up(inner) for inner in error.exceptions)
+    return isinstance(error, ConnectionError)
 
 
 def _scope(request: h11.Request) -> dict[str, Any] | None:
