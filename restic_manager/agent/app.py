@@ -6,6 +6,7 @@ asked to stop, its verdict is journaled and, if the link is up, sent. The second
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
@@ -18,7 +19,7 @@ import trio
 from restic_manager.agent import records
 from restic_manager.agent.identity import Identity, IdentityFiles, establish
 from restic_manager.agent.journal import Journal, open_journal
-from restic_manager.agent.runner import Runner, RunOrder
+from restic_manager.agent.runner import EndLeftOver, Runner, RunOrder
 from restic_manager.agent.scheduler import Scheduler
 from restic_manager.agent.session import Bell, Session
 from restic_manager.agent.slots import Slots
@@ -27,6 +28,7 @@ from restic_manager.config import AgentConfig
 from restic_manager.domain.cron import splay_offset
 from restic_manager.link import Link, dial
 from restic_manager.protocol import codec
+from restic_manager.restic.orphans import end_orphans
 from restic_manager.runtime import datadir
 from restic_manager.runtime.clock import Clock, SystemClock
 from restic_manager.runtime.signals import StopSignals, watch_signals
@@ -34,7 +36,7 @@ from restic_manager.runtime.wakeup import open_alarm
 
 logger = logging.getLogger(__name__)
 
-JOURNAL: Final = "agent.sqlite"
+JOURNAL: Final = "agent.db"
 _FAREWELL_WITHIN: Final = 10.0
 """Seconds for the last reports to leave when the agent stops."""
 
@@ -85,6 +87,7 @@ async def _run_as(
             ),
             run_order=tool.run,
             restic=tool.facts,
+            end_left_over=functools.partial(end_orphans, kill_after=config.cancel_grace),
             drain=drain,
             reconnect_max=config.reconnect_max,
             catch_up_delay=config.catch_up_delay,
@@ -100,6 +103,7 @@ async def live(
     dial_agent: Callable[[str], AbstractAsyncContextManager[Link]],
     run_order: RunOrder,
     restic: Callable[[], Awaitable[ResticFacts]],
+    end_left_over: EndLeftOver,
     drain: trio.Event,
     reconnect_max: float,
     catch_up_delay: float,
@@ -114,7 +118,7 @@ async def live(
     slots = Slots(journal, host_id=identity.host_id, ring=bell.ring)
     runner = Runner(journal, slots, clock, run_order, ring=bell.ring)
     await slots.load(clock.now())
-    await runner.recover()
+    await runner.recover(end_left_over)
     async with open_alarm(clock) as alarm:
         scheduler = Scheduler(slots, journal, clock, alarm, settle=_settle(catch_up_delay, identity.host_id))
         session = Session(
@@ -159,7 +163,7 @@ async def _journal_of(identity: Identity, data_dir: Path) -> Path:
         if owner is None:
             await journal.write(lambda db: records.set_meta(db, "host_id", identity.host_id))
     if owner is not None and owner != identity.host_id:
-        aside = data_dir / f"agent-{owner[:8]}.sqlite"
+        aside = data_dir / f"agent-{owner[:8]}.db"
         logger.warning("this host joined anew as %s: the old host's journal is kept as %s", identity.host_name, aside)
         for suffix in ("", "-wal", "-shm"):
             part = path.with_name(path.name + suffix)

@@ -46,6 +46,10 @@ class RunOrder(Protocol):
         """Given an order, run it to its outcome; `stop` asks for the cancel ladder."""
 
 
+EndLeftOver = Callable[[Sequence[str]], Awaitable[object]]
+"""Given ids of jobs that a dead agent was running, end what is left of their processes."""
+
+
 @dataclass
 class _Job:
     order: CommandRun
@@ -146,9 +150,10 @@ class Runner:
 
     # -- running -------------------------------------------------------------------------------------------------------
 
-    async def recover(self) -> None:
-        """Before anything runs: jobs the process before left behind are interrupted, and said so."""
+    async def recover(self, end_left_over: EndLeftOver) -> None:
+        """Before anything runs: jobs the process before left behind are ended where they still run, and interrupted."""
         left = await self._journal.read(records.running_jobs)
+        await end_left_over([record.key.job_id for record in left])
         for record in left:
             failure = Failure(
                 code="agent_stopped", message="the agent stopped while this job ran; how far restic came is not known"

@@ -212,6 +212,7 @@ class World:
         )
         self.acked = 0
         self.catch_up_delay = 0.0
+        self.left_over: list[str] = []
 
     async def start(self) -> None:
         self.agent = await self.nursery.start(self._agent)
@@ -234,6 +235,7 @@ class World:
                         dial_agent=self._dial,
                         run_order=self.restic,
                         restic=self._facts,
+                        end_left_over=self._end_left_over,
                         drain=self.drain,
                         reconnect_max=60,
                         catch_up_delay=self.catch_up_delay,
@@ -242,6 +244,9 @@ class World:
 
                 await nursery.start(run)
                 task_status.started(scope)
+
+    async def _end_left_over(self, job_ids: Sequence[str]) -> None:
+        self.left_over += job_ids
 
     async def _facts(self) -> ResticFacts:
         return ResticFacts("0.18.0", None)
@@ -309,7 +314,7 @@ class World:
 @asynccontextmanager
 async def world(path: Path) -> AsyncIterator[World]:
     async with trio.open_nursery() as nursery:
-        yield World(path / "agent.sqlite", nursery)
+        yield World(path / "agent.db", nursery)
         nursery.cancel_scope.cancel()
 
 

@@ -44,6 +44,15 @@ def until(what: str, ask: Callable[[], T | None], *, seconds: float = PATIENCE) 
         time.sleep(0.05)
 
 
+def is_running(pid: int) -> bool:
+    """Whether this process runs still: one that nobody has reaped yet does not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state not in {"Z", "X"}
+
+
 class Program:
     """One running `restic-manager server` or `agent`."""
 
@@ -123,7 +132,7 @@ class Stage:
         argv = ["agent", "--server", self.url, "--catch-up-delay", "0s", "--reconnect-max", "2s", *flags]
         if restic is not None:
             argv += ["--restic", str(restic)]
-        if not (data / "agent-identity.json").exists():
+        if not (data / "agent-identity.json").exists() and "--token" not in flags:
             argv += ["--token", str(self.json("host", "invite", name)["token"])]
         agent = Program(f"agent {name}", argv, self.env(data), self.folder / f"agent-{name}.log")
         self.agents[name] = agent

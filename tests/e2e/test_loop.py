@@ -15,7 +15,7 @@ import pytest
 
 from restic_manager.domain.model import Status, slot_job_id
 from restic_manager.protocol import api
-from tests.e2e.stage import Stage, stage, until
+from tests.e2e.stage import Stage, is_running, stage, until
 from tests.support.fake_restic import install, saved_snapshots
 from tests.support.restic_binaries import REAL_RESTICS, RealRestic
 
@@ -53,7 +53,7 @@ def coalesced(here: Stage) -> list[tuple[datetime, int]]:
     """Return the coalesced ranges of the ledger. The ledger's own commands come later; its table is there now."""
     import sqlite3
 
-    with sqlite3.connect(f"file:{here.data / 'server.sqlite'}?mode=ro", uri=True) as db:
+    with sqlite3.connect(f"file:{here.data / 'server.db'}?mode=ro", uri=True) as db:
         rows = db.execute("SELECT first_slot, count FROM fates WHERE fate = 'coalesced'").fetchall()
     db.close()
     return [(datetime.fromtimestamp(first / 1e6, UTC), int(count)) for first, count in rows]
@@ -291,8 +291,8 @@ class TestProcesses:
             here.start_server()
             until("web1 to be back", lambda: here.online("web1"))
 
-    def test_a_killed_agent_is_offline_at_once_and_its_job_interrupted(self, tmp_path: Path) -> None:
-        fake = install(tmp_path / "bin", backup={"steps": [{"stderr": "at work"}, {"sleep": 8}]})
+    def test_a_killed_agent_is_offline_at_once_its_restic_ended_and_its_job_interrupted(self, tmp_path: Path) -> None:
+        fake = install(tmp_path / "bin", backup={"steps": [{"stderr": "at work"}, {"sleep": 120}]})
         with stage(tmp_path) as here:
             here.start_server()
             agent = here.start_agent("web1", restic=fake.path)
@@ -306,6 +306,8 @@ class TestProcesses:
             here.start_agent("web1", restic=fake.path)
             ended = here.finished(job["id"])
             assert ended.status is Status.INTERRUPTED
+            restic = fake.invocations("backup")[-1]["pid"]
+            assert not is_running(restic)
 
     def test_an_idle_agent_stays_small(self, tmp_path: Path) -> None:
         fake = install(tmp_path / "bin")
@@ -320,7 +322,7 @@ class TestProcesses:
             token = str(here.json("host", "invite", "web1")["token"])
             here.start_agent("web1", "--token", token, wait=True)
             thief = here.start_agent("thief", "--token", token, wait=False)
-            assert thief.ended() == 1
+            assert thief.ended() == 6
             assert "invite" in thief.said()
             assert token not in thief.said()
 
