@@ -13,9 +13,11 @@ die() {
   echo "quickstart: $*" >&2
   exit 1
 }
-say() { printf '\n\033[1m# %s\033[0m\n' "$*"; }
+bold='' dim='' plain=''
+if [ -t 1 ] && [ -z "${NO_COLOR-}" ]; then bold=$(printf '\033[1m') dim=$(printf '\033[2m') plain=$(printf '\033[0m'); fi
+say() { printf '\n%s# %s%s\n' "$bold" "$*" "$plain"; }
 show() { # a command as you would type it, then what it prints
-  printf '\033[2m$ restic-manager %s\033[0m\n' "$*"
+  printf '%s$ restic-manager %s%s\n' "$dim" "$*" "$plain"
   restic-manager "$@"
 }
 
