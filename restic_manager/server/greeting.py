@@ -94,14 +94,14 @@ def owed(
 ) -> list[Message]:
     """Given a greeted host, return what it was told before and has not answered: orders, and wishes to cancel.
 
-    Orders handed to it only after `since` (its hello) are in this session's queue already.
+    Orders handed out after `since` (its hello) are in this session's queue already; a repeat would do no harm.
     """
     messages: list[Message] = []
     orders: list[Order] = []
     for job in jobs.unfinished(tx, greeting.host.id):
         if job.state.cancel_requested_at is not None:
             messages.append(jobs.cancel_message(job))
-        elif job.state.sent_at is not None and job.state.sent_at < since and job.id not in claimed:
+        elif job.state.sent_at is not None and job.state.sent_at <= since and job.id not in claimed:
             orders.append(Order(job, greeting.host.restic_host))
     # What cannot be opened now was sent before and may be running: it is not ended here, only not repeated.
     messages += [message for _, message in write_orders(tx, orders, unseal=unseal).messages]

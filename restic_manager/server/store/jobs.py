@@ -210,10 +210,9 @@ def _try_again(tx: Connection, job: JobRow, *, now: datetime, ripple: Ripple) ->
 
 def _gone(tx: Connection, job: JobRow) -> bool:
     """Return whether host or repository were removed: nothing more is to be done there."""
-    row = tx.execute(
-        select(hosts.c.removed_at, repos.c.removed_at).where(hosts.c.id == job.host_id, repos.c.id == job.repo_id)
-    ).one()
-    return row[0] is not None or row[1] is not None
+    host = tx.execute(select(hosts.c.removed_at).where(hosts.c.id == job.host_id)).scalar_one()
+    repo = tx.execute(select(repos.c.removed_at).where(repos.c.id == job.repo_id)).scalar_one()
+    return host is not None or repo is not None
 
 
 def _already_trying(tx: Connection, job: JobRow) -> bool:
