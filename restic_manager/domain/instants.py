@@ -32,7 +32,8 @@ def instant_text(instant: datetime) -> str:
 def parse_instant(text: str) -> datetime:
     """Given RFC 3339 text, return the instant in UTC; raise InputError if it is none or has no UTC offset."""
     try:
-        instant = datetime.fromisoformat(text)
+        # A NUL would be the end of the text to CPython's parser.
+        instant = datetime.fromisoformat(text.replace("\0", "NUL"))
         if instant.tzinfo is None:
             raise InputError(f"{text!r} has no UTC offset: write 2026-03-29T01:30:00Z or 2026-03-29T02:30:00+01:00")
         return instant.astimezone(UTC)

@@ -32,4 +32,10 @@ def text_to_path(text: str) -> bytes:
         raw = text.encode("utf-8")
     except UnicodeEncodeError:
         raise InputError(f"the path {text!r} holds half of a surrogate pair, which no file name can be") from None
-    return _ESCAPE.sub(unescape, raw)
+    path = _ESCAPE.sub(unescape, raw)
+    spelling = path_to_text(path)
+    if spelling != text:
+        if b"\0" in path:
+            raise InputError(f"the path {text!r} has a NUL in it, which no file name can hold")
+        raise InputError(f"the path {text!r} has an escape it does not need: write it {spelling!r}")
+    return path
