@@ -30,6 +30,7 @@ from restic_manager.domain.errors import RefusedError, UnreachableError
 from restic_manager.domain.model import new_id
 from restic_manager.link import Link, LinkClosed
 from restic_manager.protocol.codec import WireError
+from restic_manager.protocol.fitting import claims_that_fit
 from restic_manager.protocol.messages import (
     PROTOCOL_VERSION,
     Ack,
@@ -47,6 +48,7 @@ from restic_manager.protocol.messages import (
     Welcome,
 )
 from restic_manager.protocol.session import welcome_fits
+from restic_manager.runtime.bell import Bell
 from restic_manager.runtime.clock import Clock
 from restic_manager.runtime.localzone import local_timezone
 from restic_manager.runtime.tzdata import tzdata_version
@@ -70,24 +72,6 @@ class _Parts:
     epoch: str
     version: int
     parts: dict[int, ScheduleSet]
-
-
-class Bell:
-    """Wakes the sender: there is something to send. Rung from everywhere, heard by one."""
-
-    def __init__(self) -> None:
-        self._send, self._receive = trio.open_memory_channel[None](1)
-
-    def ring(self) -> None:
-        """Wake the sender, or let its next wait return at once."""
-        try:
-            self._send.send_nowait(None)
-        except trio.WouldBlock:
-            return  # it has been rung already
-
-    async def wait(self) -> None:
-        """Sleep until rung."""
-        await self._receive.receive()
 
 
 class _WrongJournalError(Exception):
@@ -204,7 +188,7 @@ class Session:
                 outbox=remembered.outbox,
                 applied_epoch=remembered.applied_epoch,
                 applied_version=remembered.applied_version,
-                jobs=remembered.jobs + self._runner.claims(),
+                jobs=claims_that_fit(remembered.jobs + self._runner.claims()),
                 clock=self._clock.now(),
             )
         )

@@ -24,6 +24,7 @@ from restic_manager.domain import planning
 from restic_manager.domain.instants import instant_text, slot_text
 from restic_manager.domain.model import Fate, slot_job_id
 from restic_manager.domain.planning import Decided, Fire, Mark, Step
+from restic_manager.protocol.fitting import refusals_that_fit
 from restic_manager.protocol.messages import (
     Ended,
     Entry,
@@ -162,7 +163,7 @@ class Slots:
 
             await self._commit(changes, also=note)
             logger.info("schedules: version %d applied, %d in use, %d refused", version, len(entries), len(refused))
-            return ScheduleAck(epoch=epoch, version=version, refused=tuple(refused))
+            return ScheduleAck(epoch=epoch, version=version, refused=refusals_that_fit(refused))
 
     def _entry_change(
         self,
