@@ -21,7 +21,7 @@ from restic_manager.agent.identity import Identity, IdentityFiles, establish
 from restic_manager.agent.journal import Journal, open_journal
 from restic_manager.agent.runner import EndLeftOver, Runner, RunOrder
 from restic_manager.agent.scheduler import Scheduler
-from restic_manager.agent.session import Bell, Session
+from restic_manager.agent.session import Session
 from restic_manager.agent.slots import Slots
 from restic_manager.agent.tool import ResticFacts, ResticTool
 from restic_manager.config import AgentConfig
@@ -30,6 +30,7 @@ from restic_manager.link import Link, dial
 from restic_manager.protocol import codec
 from restic_manager.restic.orphans import end_orphans
 from restic_manager.runtime import datadir
+from restic_manager.runtime.bell import Bell
 from restic_manager.runtime.clock import Clock, SystemClock
 from restic_manager.runtime.signals import StopSignals, watch_signals
 from restic_manager.runtime.wakeup import open_alarm

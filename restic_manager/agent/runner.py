@@ -23,6 +23,7 @@ from restic_manager.agent.journal import Journal
 from restic_manager.agent.slots import Slots
 from restic_manager.domain.model import Failure, Outcome, Progress, Status, kind_of
 from restic_manager.protocol.messages import CommandCancel, CommandRun, JobClaim, JobFinished, JobProgress, JobStarted
+from restic_manager.runtime.bell import Bell
 from restic_manager.runtime.clock import Clock
 
 logger = logging.getLogger(__name__)
@@ -71,7 +72,7 @@ class Runner:
         self._waiting: deque[_Job] = deque()
         self._running: dict[str, _Job] = {}
         self._progress: dict[str, Progress] = {}
-        self._bell_in, self._bell = trio.open_memory_channel[None](1)
+        self._bell = Bell()
         self._draining = False
         self._idle = trio.Event()
         self._budget = LogBudget()
@@ -101,7 +102,7 @@ class Runner:
         elif self._find(order.job_id) is None:
             self._waiting.append(_Job(order))
             self._slots.job_accepted(order.job_id, order.schedule_id)
-            self._wake()
+            self._bell.ring()
 
     async def cancel(self, command: CommandCancel) -> None:
         """Take a cancel: stop the job, or remember that it is never to start; or hear that it ended on the server."""
@@ -173,7 +174,7 @@ class Runner:
                     jobs.start_soon(self._run_job, job, name=f"job {job.order.job_id[:8]}")
                 if self._draining and not self._running:
                     self._idle.set()
-                await self._bell.receive()
+                await self._bell.wait()
 
     async def drain(self) -> None:
         """Start nothing more, ask what runs to stop, and return when it has ended and its verdict is journaled."""
@@ -181,7 +182,7 @@ class Runner:
         for job in self._running.values():
             job.stopping_agent = True
             job.stop.set()
-        self._wake()
+        self._bell.ring()
         await self._idle.wait()
 
     def _heavy_running(self) -> bool:
@@ -197,7 +198,7 @@ class Runner:
         finally:
             del self._running[job.order.job_id]
             self._progress.pop(job.order.job_id, None)
-            self._wake()
+            self._bell.ring()
 
     async def _outcome(self, job: _Job) -> Outcome:
         """Run the order behind its own crash barrier: a bug of ours is one failed job, not a stopped agent."""
@@ -266,12 +267,6 @@ class Runner:
     def _note_progress(self, job_id: str, progress: Progress) -> None:
         self._progress[job_id] = progress
         self._ring()
-
-    def _wake(self) -> None:
-        try:
-            self._bell_in.send_nowait(None)
-        except trio.WouldBlock:
-            return  # it has been rung already
 
 
 def _key(order: CommandRun, started_at: datetime | None = None) -> records.JobKey:

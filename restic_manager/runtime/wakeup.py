@@ -18,6 +18,7 @@ from typing import Final
 
 import trio
 
+from restic_manager.runtime.bell import Bell
 from restic_manager.runtime.clock import Clock, SystemClock
 
 LONGEST_SLEEP: Final = 30.0
@@ -77,12 +78,11 @@ class Alarm:
     def __init__(self, clock: Clock, timer: WallTimer | None) -> None:
         self._clock = clock
         self._timer = timer
-        self._send, self._receive = trio.open_memory_channel[None](1)
+        self._bell = Bell()
 
     def ring(self) -> None:
         """Wake the waiting task, or let its next wait return at once."""
-        with suppress(trio.WouldBlock):  # it has been rung already
-            self._send.send_nowait(None)
+        self._bell.ring()
 
     async def wait(self, until: datetime | None) -> None:
         """Sleep until then (None: until rung), never longer than LONGEST_SLEEP."""
@@ -94,7 +94,7 @@ class Alarm:
                 self._timer.set(until)
                 seconds = LONGEST_SLEEP if seconds > 0 else 0.0
         with trio.move_on_after(seconds):
-            await self._receive.receive()
+            await self._bell.wait()
 
     async def watch_timer(self) -> None:
         """Ring whenever the timer goes off: the alarm's own task."""

@@ -16,9 +16,10 @@ from sqlalchemy import Connection
 from restic_manager.domain.errors import ConflictError, InputError, StorageError
 from restic_manager.domain.model import Actor, InitSpec, new_id
 from restic_manager.protocol.messages import CommandRun
+from restic_manager.runtime.bell import Bell
 from restic_manager.runtime.clock import Clock
 from restic_manager.secrets import Sealer
-from restic_manager.server.hub import Bell, Hub
+from restic_manager.server.hub import Hub
 from restic_manager.server.orders import end_shut, write_orders
 from restic_manager.server.store import assignments, hosts, job_lists, job_rows, jobs, queue, repos, schedules
 from restic_manager.server.store.job_rows import JobRow
@@ -80,7 +81,7 @@ class Dispatcher:
     async def run(self) -> None:
         """Look and send whenever rung, for ever."""
         while True:
-            await self._bell.receive()
+            await self._bell.wait()
             while self._hosts or self._freed or self._left or self._moved:
                 try:
                     await self._round()

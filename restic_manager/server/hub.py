@@ -14,24 +14,7 @@ import trio
 from restic_manager.domain.model import Progress
 from restic_manager.link import Link
 from restic_manager.protocol.messages import CommandRun, Goodbye, Message
-
-
-class Bell:
-    """Wakes one waiting task: ringing twice before it looks is ringing once."""
-
-    def __init__(self) -> None:
-        self._send, self._receive = trio.open_memory_channel[None](1)
-
-    def ring(self) -> None:
-        """Wake the waiting task, or let its next wait return at once."""
-        try:
-            self._send.send_nowait(None)
-        except trio.WouldBlock:
-            return  # it has been rung already
-
-    async def receive(self) -> None:
-        """Sleep until rung."""
-        await self._receive.receive()
+from restic_manager.runtime.bell import Bell
 
 
 class Session:
@@ -48,10 +31,13 @@ class Session:
         """Ids of unfinished jobs that are this host's, as far as this session has come across them."""
         self.misunderstood = 0
         """Messages of this session that were no messages of ours."""
+        self.close_code: int | None = None
+        """How its link is closed once it has left, where the session ended it."""
 
     def end(self, reason: str) -> None:
         """End the session soon, telling the agent why."""
         self.link.put(Goodbye(reason=reason[:256]))
+        self.close_code = 1001
         self.scope.cancel()
 
 

@@ -19,9 +19,10 @@ from restic_manager.domain.errors import StorageError
 from restic_manager.link import Incoming
 from restic_manager.protocol.codec import WireError
 from restic_manager.protocol.messages import Error, Goodbye
+from restic_manager.runtime.bell import Bell
 from restic_manager.runtime.clock import Clock
 from restic_manager.server import reports
-from restic_manager.server.hub import Bell, Session
+from restic_manager.server.hub import Session
 from restic_manager.server.reports import Sender, Taken
 from restic_manager.server.store.ripple import Ripple
 from restic_manager.server.store.writer import Store
@@ -56,7 +57,7 @@ class Intake:
     async def offer(self, incoming: Incoming) -> None:
         """Given a message, hand it in; waits while too much does."""
         while len(self._waiting) >= MAX_WAITING or self._text >= MAX_WAITING_TEXT:
-            await self._room.receive()
+            await self._room.wait()
         self._waiting.append(incoming)
         self._text += len(incoming.frame)
         self._bell.ring()
@@ -67,7 +68,7 @@ class Intake:
         Raise StorageError when the store cannot be written: the agent keeps its reports and comes again.
         """
         while True:
-            await self._bell.receive()
+            await self._bell.wait()
             while self._waiting:
                 batch = self._next_batch()
                 taken = await self._take(batch)

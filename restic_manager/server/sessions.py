@@ -82,8 +82,8 @@ class HostSessions:
                 self._services.dispatcher.host_left(host.id)
                 logger.info("agents' door: %s (%s) is offline", host.name, link.remote)
                 await self._note_seen(host.id)
-        if session.scope.cancelled_caught:
-            await link.close(1001, "going away")
+        if session.close_code is not None:
+            await link.close(session.close_code, "the session is over")
 
     async def _only_one(self, host: HostRow, hello: Hello) -> Refused | None:
         """One process an identity: end an older session of the same instance, or of one that does not answer."""
@@ -169,12 +169,12 @@ class HostSessions:
 
             async def take_in() -> None:
                 await intake.run()
+                session.close_code = 1008  # what came last ends the session
                 tasks.cancel_scope.cancel()
 
             tasks.start_soon(take_in, name=f"intake {greeting.host.name}")
             tasks.start_soon(self._keep_set, session, hello, name=f"schedules {greeting.host.name}")
             await self._listen(session, intake)
-        await session.link.close(1008, "what came last ends the session")
 
     async def _listen(self, session: Session, intake: Intake) -> None:
         """Read, and hand over; the one thing that waits here is a full intake."""
@@ -224,7 +224,7 @@ class HostSessions:
                 await session.link.send(part)
             if parts:
                 has = (parts[0].epoch, parts[0].version)
-            await session.sets.receive()
+            await session.sets.wait()
 
     async def _note_seen(self, host_id: str) -> None:
         now = self._services.clock.now()

@@ -30,7 +30,7 @@ class RealRestic:
     version: str
     path: Path
 
-    def run(self, repo: str, *words: str, password: str = "pw", check: bool = True) -> str:  # noqa: S107
+    def run(self, repo: str, *words: str, password: str = "pw", check: bool = True) -> str:
         """Given a repository and words, run restic on it the plain way and return its stdout."""
         env = {**os.environ, "RESTIC_REPOSITORY": repo, "RESTIC_PASSWORD": password}
         env.setdefault("RESTIC_CACHE_DIR", str(Path(repo).with_name("plain-cache")) if repo.startswith("/") else "/tmp")

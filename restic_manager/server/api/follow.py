@@ -111,7 +111,7 @@ async def _follow_one(services: Services, job_id: str, emit: Emit, *, follow: bo
             if view.progress is not None and view.progress != progress:
                 progress = view.progress
                 await emit(_lines([ProgressEvent(job_id=job_id, progress=progress)]))
-            await bell.receive()
+            await bell.wait()
 
 
 def _log_events(job_id: str, chunks: list[Chunk], last_line: int) -> list[Event]:
