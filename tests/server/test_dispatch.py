@@ -16,8 +16,8 @@ from restic_manager.domain.model import Actor, Fate, InitSpec, Kind, Status, att
 from restic_manager.protocol.api import ScheduleEdit
 from restic_manager.protocol.messages import CommandCancel, CommandRun, JobFinished, ScheduleSet, SlotDecided
 from restic_manager.server.store import host_changes, hosts, schedule_changes, schedules
-from restic_manager.server.store.schema import fates, jobs
-from tests.server.world import DONE, START, ScriptedAgent, World, failed, open_world, slot_after
+from restic_manager.server.store.schema import fates, jobs, secrets
+from tests.server.world import DONE, START, ScriptedAgent, World, claim, failed, open_world, slot_after
 
 
 async def count_jobs(world: World) -> int:
@@ -250,19 +250,12 @@ async def test_an_order_lost_on_the_way_is_sent_again_and_one_that_arrived_is_no
             assert not again.recover
             await agent.acked(await agent.start(again))
             head = agent.head()
-        claims = ({"job_id": order.job_id, "state": "running"},)
-        async with world.agent(host_id, outbox=head, jobs=_claims(claims)) as agent:
+        async with world.agent(host_id, outbox=head, jobs=(claim(order),)) as agent:
             assert await agent.hears_nothing(CommandRun)
             head = agent.head()
         async with world.agent(host_id, outbox=head) as agent:
             asked = await agent.hear(CommandRun)
             assert (asked.job_id, asked.recover) == (order.job_id, True)
-
-
-def _claims(claims: tuple[dict[str, str], ...]) -> object:
-    from restic_manager.protocol.messages import JobClaim
-
-    return tuple(JobClaim(job_id=one["job_id"], state=one["state"]) for one in claims)  # type: ignore[arg-type]
 
 
 async def test_what_operators_ask_for_is_checked(tmp_path: Path, autojump_clock: MockClock) -> None:
@@ -284,9 +277,7 @@ async def test_an_order_that_cannot_be_opened_ends_its_job_with_the_reason(
 ) -> None:
     async with open_world(tmp_path) as world:
         host_id, _ = await one_host(world)
-        from restic_manager.server.store.schema import secrets
-
-        await world.write(lambda tx: tx.execute(secrets.update().values(sealed=b"\1" + b"x" * 40)) and None)
+        await world.write(lambda tx: tx.execute(secrets.update().values(sealed=b"\1" + b"x" * 40)).rowcount)
         async with world.agent(host_id, capabilities=()) as agent:
             (job,) = await world.dispatcher.run_schedule("minutely", None)
             assert await agent.hears_nothing(CommandRun)

@@ -131,7 +131,7 @@ def schedules_without_hosts(tx: Connection) -> list[str]:
 def schedule_counts(tx: Connection) -> tuple[int, int]:
     """Return how many schedules there are, and how many of them are enabled."""
     query = select(schedules.c.enabled, func.count()).where(schedules.c.removed_at.is_(None))
-    found: dict[bool, int] = dict(tx.execute(query.group_by(schedules.c.enabled)).tuples().all())
+    found: dict[bool, int] = {row[0]: row[1] for row in tx.execute(query.group_by(schedules.c.enabled))}
     return sum(found.values()), found.get(True, 0)
 
 
@@ -144,7 +144,7 @@ def unfinished_inits(tx: Connection) -> list[job_rows.JobRow]:
 def quarantined_since(tx: Connection, since: datetime) -> dict[str, int]:
     """Return for each host how many of its reports were set aside since an instant."""
     query = select(quarantine.c.host_id, func.count()).where(quarantine.c.at >= since).group_by(quarantine.c.host_id)
-    return dict(tx.execute(query).tuples().all())
+    return {row[0]: row[1] for row in tx.execute(query)}
 
 
 def _last_run(job: job_rows.JobRow, row: Any) -> LastRun:
