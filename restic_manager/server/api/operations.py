@@ -131,19 +131,30 @@ def _refuse_web_pages(request: Request) -> None:
 async def _body(operation: Operation, request: Request) -> msgspec.Struct | None:
     if operation.request is None:
         return None
-    raw = bytearray()
-    async for chunk in request.stream():
-        raw += chunk
-        if len(raw) > MAX_BODY:
-            raise InputError(f"the request is longer than {MAX_BODY} bytes: ask for less at once", code="too_large")
+    raw = await _raw_body(request)
     try:
         # No body at all is an object without fields.
-        value = msgspec.json.decode(bytes(raw) or b"{}", type=operation.request)
+        value = msgspec.json.decode(raw or b"{}", type=operation.request)
     except _DECODE_ERRORS as error:
         raise InputError(f"the request is not valid: {str(error)[:400]}") from None
     if b"\\u0000" in raw and _has_nul(msgspec.to_builtins(value)):
         raise InputError("the request holds a NUL character, which no name, path or secret may")
     return value
+
+
+async def _raw_body(request: Request) -> bytes:
+    """Read the whole body, up to the limit (not by `request.stream()`: an async generator must not be left early)."""
+    raw = bytearray()
+    more = True
+    while more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        raw += message.get("body", b"")
+        more = message.get("more_body", False)
+        if len(raw) > MAX_BODY:
+            raise InputError(f"the request is longer than {MAX_BODY} bytes: ask for less at once", code="too_large")
+    return bytes(raw)
 
 
 def _query(operation: Operation, request: Request) -> msgspec.Struct | None:

@@ -56,6 +56,8 @@ def add(tx: Connection, request: ScheduleRequest, *, now: datetime, default_zone
     """
     check_name(request.name, "schedule")
     refuse_taken_name(tx, schedule_rows, request.name, "schedule")
+    timezone = request.timezone or default_zone
+    _check_timing(request.cron, timezone, request.splay)
     schedule = ScheduleRow(
         id=new_id(),
         name=request.name,
@@ -70,11 +72,10 @@ def add(tx: Connection, request: ScheduleRequest, *, now: datetime, default_zone
         removed_at=None,
         revision=1,
         cron=request.cron,
-        timezone=request.timezone or default_zone,
+        timezone=timezone,
         splay=request.splay,
         enabled=request.enabled,
     )
-    _check_timing(schedule)
     tx.execute(schedule_rows.insert().values(_columns(schedule)))
     entered = membership.enter(tx, schedule, members_of(tx, schedule.rule), now=now, default_zone=default_zone)
     _note(tx, now, "schedule_added", f"schedule {schedule.name}: {schedule.cron} ({schedule.timezone})")
@@ -91,7 +92,7 @@ def edit(tx: Connection, schedule: ScheduleRow, change: ScheduleEdit, *, now: da
         refuse_taken_name(tx, schedule_rows, after.name, "schedule")
     retimed = _timing(after) != _timing(schedule)
     if retimed:
-        _check_timing(after)
+        _check_timing(after.cron, after.timezone, after.splay)
         after = msgspec.structs.replace(after, revision=schedule.revision + 1)
     tx.execute(schedule_rows.update().where(schedule_rows.c.id == after.id).values(_columns(after)))
 
@@ -200,17 +201,16 @@ def _checked_lateness(seconds: int | None) -> int | None:
     return seconds
 
 
-def _check_timing(schedule: ScheduleRow) -> None:
-    check_expression(schedule.cron)
-    if len(schedule.cron) + _HASH_GROWS * schedule.cron.upper().count("H") > _MAX_CRON:
-        raise InputError(f"the schedule {schedule.cron!r} is too long for so many H: write fewer of them")
-    if schedule.timezone != HOST_ZONE:
-        check_timezone(schedule.timezone)
-    every = every_seconds(schedule.cron)
-    if every is not None and schedule.splay >= every:
+def _check_timing(cron: str, timezone: str, splay: int) -> None:
+    check_expression(cron)
+    if len(cron) + _HASH_GROWS * cron.upper().count("H") > _MAX_CRON:
+        raise InputError(f"the schedule {cron!r} is too long for so many H: write fewer of them")
+    if timezone != HOST_ZONE:
+        check_timezone(timezone)
+    every = every_seconds(cron)
+    if every is not None and splay >= every:
         raise InputError(
-            f"a splay of {_seconds(schedule.splay)} does not fit into {schedule.cron!r}: it has to be less than "
-            f"{_seconds(every)}"
+            f"a splay of {_seconds(splay)} does not fit into {cron!r}: it has to be less than {_seconds(every)}"
         )
 
 

@@ -184,11 +184,13 @@ async def open_store(path: Path, *, clock: Clock, threads: bool = True) -> Async
     cannot be used: not writable, damaged, locked, or of a newer program.
     """
 
+    now = clock.now()  # here, not in the thread: a clock of trio's can be asked in the event loop only
+
     def prepare() -> Connection:
         engine.make_private(path)
         connection = engine.writing_engine(path).connect()
         try:
-            migrations.bring_up(connection, path, now=clock.now())
+            migrations.bring_up(connection, path, now=now)
         except BaseException:
             connection.close()
             raise
