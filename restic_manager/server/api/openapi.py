@@ -6,6 +6,7 @@ writes it anew.
 
 from __future__ import annotations
 
+import inspect
 import re
 import sys
 from collections.abc import Iterable
@@ -28,6 +29,9 @@ def openapi(operations: Iterable[Operation]) -> dict[str, Any]:
     rows = list(operations)
     types = [ErrorAnswer, *(type_ for row in rows for type_ in (row.response, row.request, row.query) if type_)]
     schemas, components = msgspec.json.schema_components(types, ref_template=_REF)
+    for component in components.values():
+        # A docstring, indented as it stands in the source.
+        component["description"] = inspect.cleandoc(component.get("description", ""))
     told = dict(zip(map(_key, types), schemas, strict=True))
     paths: dict[str, dict[str, Any]] = {}
     for row in rows:
