@@ -82,7 +82,7 @@ mypy restic_manager tests ${loose[@]+"${loose[@]}"}
 mypy restic_manager.py
 
 step "floors and contracts"
-lint-imports
+lint-imports --no-cache
 
 step "tests"
 if [ "${CI:-}" = true ]; then set -- --durations=15 "$@"; fi
