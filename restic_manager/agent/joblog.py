@@ -6,13 +6,19 @@ says how many. A verdict is never left out. Knows nothing of restic and of the s
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Literal
 
 from restic_manager.agent import records
 from restic_manager.agent.journal import Journal
+from restic_manager.domain.errors import StorageError
 from restic_manager.protocol.messages import MAX_LOG_TEXT, JobLog
 from restic_manager.runtime.clock import Clock
+
+logger = logging.getLogger(__name__)
+
+Stream = Literal["stdout", "stderr", "agent"]
 
 OUTBOX_LIMIT: Final = 64 << 20
 """Characters the outbox may hold before log lines are left out."""
@@ -51,32 +57,45 @@ class JobLogWriter:
         self._next_line = 1
         self._dropped = 0
 
-    async def lines(self, stream: Literal["stdout", "stderr", "agent"], lines: Sequence[str]) -> None:
-        """Journal consecutive lines of one stream; returns when they are committed, so a flood waits for the disk."""
+    async def lines(self, stream: Stream, lines: Sequence[str]) -> None:
+        """Journal consecutive lines of one stream; returns when they are committed, so a flood waits for the disk.
+
+        Lines that cannot be kept are counted, and the next that can says how many: a log never fails its job.
+        """
+        first_line, dropped = self._next_line, self._dropped
         reports: list[records.MakeReport] = []
         for chunk in _chunks(lines):
             text = "\n".join(chunk)
-            if not self._budget.take(len(text)):
-                self._dropped += len(chunk)
-                self._next_line += len(chunk)
-                continue
-            reports.append(self._report(stream, text))
-            self._next_line += len(chunk)
-            self._dropped = 0
-        if reports:
-            await self._journal.write(lambda db: records.append_reports(db, reports))
-            self._ring()
+            if self._budget.take(len(text)):
+                reports.append(self._report(stream, text, first_line, dropped))
+                dropped = 0
+            else:
+                dropped += len(chunk)
+            first_line += len(chunk)
+        if reports and not await self._store(reports):
+            dropped = self._dropped + len(lines)
+        self._next_line, self._dropped = first_line, dropped
 
     async def close(self) -> None:
         """The job is over: if lines were left out at its end, say so in a last line of our own."""
         if self._dropped:
-            line = f"{self._dropped} lines before this one were left out: the server was away and the outbox was full"
-            report = self._report("agent", line)
-            await self._journal.write(lambda db: records.append_reports(db, [report]))
-            self._ring()
+            line = (
+                f"{self._dropped} lines before this one were left out: the agent's outbox was full, or its journal "
+                "could not be written"
+            )
+            await self._store([self._report("agent", line, self._next_line, self._dropped)])
 
-    def _report(self, stream: Literal["stdout", "stderr", "agent"], text: str) -> records.MakeReport:
-        first_line, dropped, at = self._next_line, self._dropped, self._clock.now()
+    async def _store(self, reports: list[records.MakeReport]) -> bool:
+        try:
+            await self._journal.write(lambda db: records.append_reports(db, reports))
+        except StorageError as error:
+            logger.warning("job %s: log lines were left out: %s", self._job_id, error.message)
+            return False
+        self._ring()
+        return True
+
+    def _report(self, stream: Stream, text: str, first_line: int, dropped: int) -> records.MakeReport:
+        at = self._clock.now()
         return lambda seq: JobLog(
             seq=seq, job_id=self._job_id, at=at, stream=stream, first_line=first_line, text=text, dropped=dropped
         )

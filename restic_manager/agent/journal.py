@@ -7,8 +7,9 @@ in the journal's one thread (or inline, in virtual-time tests, which cannot see 
 
 from __future__ import annotations
 
+import logging
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final, TypeVar
@@ -18,9 +19,13 @@ import trio
 from restic_manager.domain.errors import StorageError
 from restic_manager.domain.model import new_id
 
+logger = logging.getLogger(__name__)
+
 T = TypeVar("T")
 
 SCHEMA_VERSION: Final = 1
+TRY_AGAIN: Final = 5.0
+"""Seconds until what could not be written is tried again."""
 
 _SCHEMA: Final = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -96,6 +101,19 @@ class Journal:
 
     def _explain(self, error: sqlite3.Error) -> StorageError:
         return _explain(self._path, error)
+
+
+async def insist(what: str, attempt: Callable[[], Awaitable[T]]) -> T:
+    """Given something that must get into the journal, try until it has; say every failure. Cancelled like any wait.
+
+    A full disk must cost neither a verdict nor the agent: what cannot be written now waits in memory.
+    """
+    while True:
+        try:
+            return await attempt()
+        except StorageError as error:
+            logger.error("%s cannot be journaled: %s; trying again in %g s", what, error.message, TRY_AGAIN)  # noqa: TRY400 - the message says it all
+        await trio.sleep(TRY_AGAIN)
 
 
 @asynccontextmanager

@@ -13,13 +13,13 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final, Literal, Protocol
+from typing import Final, Protocol
 
 import trio
 
 from restic_manager.agent import records
-from restic_manager.agent.joblog import JobLogWriter, LogBudget
-from restic_manager.agent.journal import Journal
+from restic_manager.agent.joblog import JobLogWriter, LogBudget, Stream
+from restic_manager.agent.journal import Journal, insist
 from restic_manager.agent.slots import Slots
 from restic_manager.domain.model import Failure, Outcome, Progress, Status, kind_of
 from restic_manager.protocol.messages import CommandCancel, CommandRun, JobClaim, JobFinished, JobProgress, JobStarted
@@ -28,7 +28,6 @@ from restic_manager.runtime.clock import Clock
 
 logger = logging.getLogger(__name__)
 
-Stream = Literal["stdout", "stderr", "agent"]
 _ENDING_WITHIN: Final = 30.0
 """Seconds a verdict may take to reach the journal while everything around is being cancelled."""
 
@@ -191,10 +190,17 @@ class Runner:
     async def _run_job(self, job: _Job) -> None:
         try:
             key = _key(job.order, self._clock.now())
-            await self._slots.job_started(key, also=lambda db: _write_started(db, key))
+            await insist(
+                f"the start of job {key.job_id}",
+                lambda: self._slots.job_started(key, also=lambda db: _write_started(db, key)),
+            )
             outcome = await self._outcome(job)
-            with trio.move_on_after(_ENDING_WITHIN, shield=True):
-                await self._finish(key, outcome)
+            try:
+                await insist(f"the verdict of job {key.job_id}", lambda: self._finish(key, outcome))
+            except trio.Cancelled:
+                with trio.move_on_after(_ENDING_WITHIN, shield=True):
+                    await self._finish(key, outcome)
+                raise
         finally:
             del self._running[job.order.job_id]
             self._progress.pop(job.order.job_id, None)

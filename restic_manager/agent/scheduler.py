@@ -13,8 +13,9 @@ from typing import Final
 import trio
 
 from restic_manager.agent import records
-from restic_manager.agent.journal import Journal
+from restic_manager.agent.journal import TRY_AGAIN, Journal
 from restic_manager.agent.slots import Slots
+from restic_manager.domain.errors import StorageError
 from restic_manager.domain.instants import duration_text, instant_text
 from restic_manager.domain.planning import CLOCK_HOLD
 from restic_manager.protocol.messages import Evidence
@@ -53,9 +54,18 @@ class Scheduler:
             elif jumped < -_JUMP:
                 logger.warning("the clock was set back by %s, to %s", duration_text(-jumped), instant_text(now))
             wall, ticks = now, trio.current_time()
-            wake = await self._slots.look(now, everything=jumped < -CLOCK_HOLD)
-            await self._stamp(now)
+            wake = await self._look(now, everything=jumped < -CLOCK_HOLD)
             await self._alarm.wait(wake)
+
+    async def _look(self, now: datetime, *, everything: bool) -> datetime | None:
+        """Decide what is due, return when to look again. What cannot be journaled is not decided: it is due still."""
+        try:
+            wake = await self._slots.look(now, everything=everything)
+            await self._stamp(now)
+        except StorageError as error:
+            logger.error("%s; no slot can be decided until that is mended; looking again", error.message)  # noqa: TRY400 - the message says it all
+            return now + timedelta(seconds=TRY_AGAIN)
+        return wake
 
     async def stamp(self) -> None:
         """Note in the journal that the agent is alive now (also when it stops on purpose)."""

@@ -22,11 +22,11 @@ import trio
 from restic_manager import __version__
 from restic_manager.agent import facts, records
 from restic_manager.agent.identity import Identity, backoff, duration_text_of
-from restic_manager.agent.journal import Journal
+from restic_manager.agent.journal import TRY_AGAIN, Journal
 from restic_manager.agent.runner import Runner
 from restic_manager.agent.slots import Slots
 from restic_manager.agent.tool import ResticFacts
-from restic_manager.domain.errors import RefusedError, UnreachableError
+from restic_manager.domain.errors import RefusedError, StorageError, UnreachableError
 from restic_manager.domain.model import new_id
 from restic_manager.link import Link, LinkClosed
 from restic_manager.protocol.codec import WireError
@@ -146,6 +146,9 @@ class Session:
             except UnreachableError as error:
                 pause = backoff(attempt, self._reconnect_max)
                 logger.warning("%s; next try in %s", error.message, duration_text_of(pause))
+            except StorageError as error:
+                pause = backoff(attempt, self._reconnect_max, first=TRY_AGAIN)
+                logger.error("%s; dialling again in %s", error.message, duration_text_of(pause))  # noqa: TRY400 - the message says it all
             except LinkClosed as closed:
                 # The first try after a loss is spread over what the server asked for: a whole fleet comes back at once.
                 pause = random.uniform(0.0, min(self._spread, self._reconnect_max))  # noqa: S311 - spreads load
@@ -340,10 +343,12 @@ def _cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
     A cancellation among them is not lost: it comes again at the next checkpoint.
     """
     leaves = list(_leaves(group))
-    for kind in (RefusedError, LinkClosed):
-        found = [leaf for leaf in leaves if isinstance(leaf, kind)]
-        if found and all(isinstance(leaf, RefusedError | LinkClosed | trio.Cancelled) for leaf in leaves):
-            return found[0]
+    expected = (StorageError, RefusedError, LinkClosed)
+    if all(isinstance(leaf, (*expected, trio.Cancelled)) for leaf in leaves):
+        for kind in expected:
+            found = [leaf for leaf in leaves if isinstance(leaf, kind)]
+            if found:
+                return found[0]
     return group
 
 

@@ -21,6 +21,7 @@ from restic_manager.agent.entries import CHECKPOINT_EVERY, decode_entries, plan_
 from restic_manager.agent.journal import Journal
 from restic_manager.agent.wakes import Wakes
 from restic_manager.domain import planning
+from restic_manager.domain.errors import StorageError
 from restic_manager.domain.instants import instant_text, slot_text
 from restic_manager.domain.model import Fate, slot_job_id
 from restic_manager.domain.planning import Decided, Fire, Mark, Step
@@ -97,17 +98,23 @@ class Slots:
         """
         async with self._lock:
             due = list(self._tracked) if everything else self._wakes.due(now)
-            changes: list[Change] = []
-            for number, schedule_id in enumerate(due):
-                tracked = self._tracked.get(schedule_id)
-                if tracked is None or tracked.entry is None:
-                    continue
-                step = self._look_at(tracked.entry, tracked, now)
-                changes.append(Change(schedule_id, step))
-                if number % CHECKPOINT_EVERY == CHECKPOINT_EVERY - 1:
-                    await trio.lowlevel.checkpoint()
-            await self._commit(changes)
+            try:
+                await self._look_at_all(due, now)
+            except StorageError:
+                for schedule_id in due:  # nothing was decided: they are due still
+                    self._wakes.set(schedule_id, now)
+                raise
             return self._wakes.first()
+
+    async def _look_at_all(self, due: list[str], now: datetime) -> None:
+        changes: list[Change] = []
+        for number, schedule_id in enumerate(due):
+            tracked = self._tracked.get(schedule_id)
+            if tracked is not None and tracked.entry is not None:
+                changes.append(Change(schedule_id, self._look_at(tracked.entry, tracked, now)))
+            if number % CHECKPOINT_EVERY == CHECKPOINT_EVERY - 1:
+                await trio.lowlevel.checkpoint()
+        await self._commit(changes)
 
     def _look_at(self, entry: Entry, tracked: Tracked, now: datetime) -> Step:
         step = planning.look(plan_of(entry), self._mark_of(tracked), now, settled_at=self.settled_at)

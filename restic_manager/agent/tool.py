@@ -13,7 +13,7 @@ from pathlib import Path
 
 import trio
 
-from restic_manager.agent.runner import Stream
+from restic_manager.agent.joblog import Stream
 from restic_manager.domain.errors import ManagerError
 from restic_manager.domain.model import Failure, Outcome, Progress, Status
 from restic_manager.protocol.messages import CommandRun

@@ -197,6 +197,19 @@ class TestJobLog:
             assert got == [(1, 0, "stdout"), (3, 1, "stdout"), (6, 2, "agent")]
             assert "2 lines" in (await self.lines(journal))[-1].text
 
+    async def test_a_journal_that_cannot_be_written_costs_lines_not_the_job(self, tmp_path: Path) -> None:
+        async with open_journal(tmp_path / "j") as journal:
+            log = self.writer(journal, LogBudget())
+            await log.lines("stdout", ["kept"])
+            await journal.read(lambda db: db.execute("PRAGMA query_only=ON"))
+            await log.lines("stdout", ["lost", "lost"])
+            await log.lines("stderr", ["lost"])
+            await journal.read(lambda db: db.execute("PRAGMA query_only=OFF"))
+            await log.lines("stdout", ["kept again"])
+            await log.close()
+            got = [(item.first_line, item.dropped, item.text) for item in await self.lines(journal)]
+            assert got == [(1, 0, "kept"), (5, 3, "kept again")]
+
 
 def test_the_promises_are_those_of_the_documents() -> None:
     text = Path(__file__).parents[2].joinpath("docs/policies.md").read_text(encoding="utf-8")

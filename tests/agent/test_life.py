@@ -507,6 +507,59 @@ class TestLosses:
             assert START < here.clock.now() < at(60)
 
 
+class TestStorage:
+    """`query_only` makes the journal refuse every write, as a full or read-only disk does."""
+
+    async def test_slots_wait_for_the_journal_and_are_caught_up(
+        self, tmp_path: Path, autojump_clock: MockClock
+    ) -> None:
+        async with world(tmp_path) as here:
+            await here.start()
+            desk = await here.connected()
+            await desk.apply(entry(cron="*/10 * * * *"))
+            assert here.journal is not None
+            await here.journal.read(lambda db: db.execute("PRAGMA query_only=ON"))
+            await trio.sleep(15 * 60)
+            await here.journal.read(lambda db: db.execute("PRAGMA query_only=OFF"))
+            fire = await desk.next(ScheduleFire)
+            assert (fire.scheduled_at, fire.stands_for) == (at(10), 1)
+            assert here.clock.now() < at(16)
+
+    async def test_a_verdict_waits_for_the_journal_and_log_lines_do_not(
+        self, tmp_path: Path, autojump_clock: MockClock
+    ) -> None:
+        async with world(tmp_path) as here:
+            await here.start()
+            desk = await here.connected()
+            await desk.apply(entry(cron="0 * * * *"))
+            await desk.say(order(at(0)))
+            await desk.next(JobLog)
+            assert here.journal is not None
+            await here.journal.read(lambda db: db.execute("PRAGMA query_only=ON"))
+            await trio.sleep(600)
+            assert desk.count(JobFinished) == 0
+            await here.journal.read(lambda db: db.execute("PRAGMA query_only=OFF"))
+            finished = await desk.next(JobFinished)
+            assert finished.outcome.status is Status.SUCCEEDED
+            assert here.clock.now() < at(11)
+
+    async def test_an_order_that_cannot_be_journaled_is_not_run_until_it_can(
+        self, tmp_path: Path, autojump_clock: MockClock
+    ) -> None:
+        async with world(tmp_path) as here:
+            await here.start()
+            desk = await here.connected()
+            await desk.apply(entry(cron="0 * * * *"))
+            assert here.journal is not None
+            await here.journal.read(lambda db: db.execute("PRAGMA query_only=ON"))
+            await desk.say(order(at(0)))
+            await trio.sleep(60)
+            assert here.restic.ran == []
+            await here.journal.read(lambda db: db.execute("PRAGMA query_only=OFF"))
+            await desk.next(JobFinished)
+            assert len(here.restic.ran) == 1
+
+
 class TestRefusals:
     async def test_a_refusal_is_not_hammered(self, tmp_path: Path, autojump_clock: MockClock) -> None:
         async with world(tmp_path) as here:
