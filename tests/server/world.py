@@ -44,6 +44,7 @@ from restic_manager.server.services import Services
 from restic_manager.server.store import host_changes, hosts, job_rows, repos, schedule_changes
 from restic_manager.server.store.job_rows import JobRow
 from restic_manager.server.store.writer import Store, open_store
+from tests.support.linked import Gate, gated_streams
 
 START = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 SPEC = BackupSpec(paths=("/etc",))
@@ -59,6 +60,8 @@ class World:
         self.door = door
         self.nursery = nursery
         self.credentials: dict[str, str] = {}
+        self.server_gate, self.agent_gate = Gate(), Gate()
+        """Of the connection made last: what the server sends, what the agent sends."""
 
     @property
     def store(self) -> Store:
@@ -125,7 +128,7 @@ class World:
     @asynccontextmanager
     async def stream(self) -> AsyncIterator[trio.abc.Stream]:
         """Yield the client's end of a connection to the agents' door."""
-        ours, theirs = trio.testing.memory_stream_pair()
+        ours, theirs, self.server_gate, self.agent_gate = gated_streams()
         self.nursery.start_soon(self.door.handle, theirs)
         async with ours:
             yield ours
