@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from restic_manager.domain import cron, zones
 from restic_manager.domain.cron import Timetable
@@ -36,7 +37,7 @@ def main() -> None:
     cron.check_expression("30 2 * * *")
     for expression in ("30 2 * * *", "*/15 2-5 1,15 jan-jun mon-fri", "@every 6h"):
         value = timing(expression)
-        show(f"construct {expression}", best(lambda value=value: Timetable(value)))
+        show(f"construct {expression}", best(partial(Timetable, value)))
 
     def fresh() -> None:
         cron._walls.cache_clear()  # noqa: SLF001
@@ -53,8 +54,8 @@ def main() -> None:
 
     for expression in ("30 2 * * *", "*/15 * * * *", "0 3 1 */3 *", "0 0 29 2 */7", "@every 6h"):
         table = Timetable(timing(expression))
-        show(f"first_after {expression}", best(lambda table=table: table.first_after(START)))
-        show(f"last_through {expression}", best(lambda table=table: table.last_through(START)))
+        show(f"first_after {expression}", best(partial(table.first_after, START)))
+        show(f"last_through {expression}", best(partial(table.last_through, START)))
 
     for expression in ("* * * * *", "0-59 0-23 * * *", "30 2 * * 1-5"):
         table = Timetable(timing(expression))
@@ -66,7 +67,7 @@ def main() -> None:
             cold.count(START, through)
             show(f"count {years} y of {expression}, zone not seen before", (time.perf_counter() - begin) * 1e6)
             table.count(START, through)
-            show(f"count {years} y of {expression}", best(lambda t=table, x=through: t.count(START, x), times=20))
+            show(f"count {years} y of {expression}", best(partial(table.count, START, through), times=20))
 
     begin = time.perf_counter()
     tables = [Timetable(timing(f"{n % 60} {n // 60 % 24} * * *", "Europe/Paris")) for n in range(100_000)]
