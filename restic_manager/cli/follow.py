@@ -130,10 +130,11 @@ _News = tuple[int, JobView | Progress | str | ManagerError | None]
 def follow_all(client: Client, jobs: list[JobView], watcher: Watcher) -> list[JobView]:
     """Given jobs, tell the watcher what becomes of them, and return them, in the same order, as they ended.
 
-    The last attempt stands for the job. Raise the first error met in asking (the jobs themselves go on).
+    The list itself is kept current, so that who is interrupted knows how they stand. The last attempt stands for the job. Raise the first error met in asking (the jobs themselves go on).
     """
     news: queue.SimpleQueue[_News] = queue.SimpleQueue()
     todo: queue.SimpleQueue[int] = queue.SimpleQueue()
+    ids = [job.id for job in jobs]
     for index in range(len(jobs)):
         todo.put(index)
 
@@ -143,13 +144,12 @@ def follow_all(client: Client, jobs: list[JobView], watcher: Watcher) -> list[Jo
                 index = todo.get_nowait()
             except queue.Empty:
                 return
-            _follow_one(client, jobs[index].id, index, news)
+            _follow_one(client, ids[index], index, news)
 
     for number in range(min(STREAMS, len(jobs))):
         # Daemons: Ctrl-C ends the process though a thread waits for a silent server.
         threading.Thread(target=follow_some, name=f"follow-{number}", daemon=True).start()
 
-    latest = list(jobs)
     open_jobs = len(jobs)
     while open_jobs:
         index, said = news.get()
@@ -157,7 +157,7 @@ def follow_all(client: Client, jobs: list[JobView], watcher: Watcher) -> list[Jo
             case None:
                 open_jobs -= 1
             case JobView():
-                latest[index] = said
+                jobs[index] = said
                 watcher.job(index, said)
             case Progress():
                 watcher.progress(index, said)
@@ -165,7 +165,7 @@ def follow_all(client: Client, jobs: list[JobView], watcher: Watcher) -> list[Jo
                 watcher.note(said)
             case ManagerError():
                 raise said
-    return latest
+    return jobs
 
 
 def _follow_one(client: Client, job_id: str, index: int, news: queue.SimpleQueue[_News]) -> None:

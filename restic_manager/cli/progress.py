@@ -35,13 +35,14 @@ def wait_for(operator: Operator, jobs: list[JobView]) -> tuple[list[JobView], in
     Ctrl-C ends the waiting, not the jobs, and says so; it is raised again as KeyboardInterrupt.
     """
     screen = operator.screen
+    latest = list(jobs)
     watcher = _Drawing(screen, jobs) if screen.draws else _Lines(screen, jobs)
     try:
         with watcher:
-            ended = follow_all(operator.client, jobs, watcher)
+            ended = follow_all(operator.client, latest, watcher)
     except KeyboardInterrupt:
         left = "the job goes on" if len(jobs) == 1 else "the jobs go on"
-        screen.note(f"no longer waiting; {left}: see `restic-manager job logs -f {short(jobs[0].id)}`")
+        screen.note(f"no longer waiting; {left}: see `restic-manager job logs -f {short(latest[0].id)}`")
         raise
     return ended, exits.worst([exits.of_status(job.status) for job in ended])
 
