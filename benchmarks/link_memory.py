@@ -11,6 +11,7 @@ import gc
 import resource
 import subprocess
 import sys
+import time
 
 import trio
 
@@ -74,16 +75,17 @@ async def main(count: int) -> None:
         await nursery.start(trio.serve_listeners, handle, listeners)
         gc.collect()
         before, tasks = resident(), trio.lowlevel.current_statistics().tasks_living
-        began = trio.current_time()
+        began, used = trio.current_time(), time.process_time()
         port = listeners[0].socket.getsockname()[1]
         child = subprocess.Popen([sys.executable, __file__, "--dial", str(port), str(count)])  # noqa: ASYNC220 - once
         await all_here.wait()
-        took = trio.current_time() - began
+        took, cpu = trio.current_time() - began, (time.process_time() - used) / count
         await trio.sleep(1)
         gc.collect()
         each = (resident() - before) / count
         living = (trio.lowlevel.current_statistics().tasks_living - tasks) / count
-        print(f"{count} links: {each:.1f} KiB each, {living:.1f} tasks each, {count / took:.0f} connects/s")
+        print(f"{count} links: {each:.1f} KiB each, {living:.1f} tasks each")
+        print(f"connecting: {cpu * 1e3:.2f} ms of server CPU each, {count / took:.0f}/s one after the other")
         child.kill()
         nursery.cancel_scope.cancel()
 
