@@ -130,7 +130,8 @@ _News = tuple[int, JobView | Progress | str | ManagerError | None]
 def follow_all(client: Client, jobs: list[JobView], watcher: Watcher) -> list[JobView]:
     """Given jobs, tell the watcher what becomes of them, and return them, in the same order, as they ended.
 
-    The list itself is kept current, so that who is interrupted knows how they stand. The last attempt stands for the job. Raise the first error met in asking (the jobs themselves go on).
+    The list itself is kept current, so that who is interrupted knows how they stand. The last attempt stands for the
+    job. Raise the first error met in asking (the jobs themselves go on).
     """
     news: queue.SimpleQueue[_News] = queue.SimpleQueue()
     todo: queue.SimpleQueue[int] = queue.SimpleQueue()
