@@ -109,7 +109,9 @@ class Session:
         self._spread = 0.0
         self._acked = 0
         self._server_ahead = timedelta()
-        self._parts: _Parts | None = None
+        self._parts: _Parts | None = None  # of a set that has not come whole yet
+        self._complete: _Parts | None = None  # one that has, and waits to be applied
+        self._set_bell = Bell()
         self._link: Link | None = None
         self._shrunk = trio.Event()  # set, and replaced, whenever the outbox got shorter or the link ended
 
@@ -217,7 +219,7 @@ class Session:
 
     async def _live(self, link: Link, welcome: Welcome) -> None:
         self._server_ahead = welcome.clock - self._clock.now()
-        self._parts = None
+        self._parts = self._complete = None
         self._acked = welcome.acked_through
         self._link = link
         link.start_heartbeat(welcome.heartbeat_interval, self._clock)
@@ -227,6 +229,7 @@ class Session:
             await self._slots.link_up(self._clock.now())
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._report, link, welcome.acked_through, name="session sender")
+                nursery.start_soon(self._apply_sets, link, name="session schedule sets")
                 await self._listen(link)
         except BaseExceptionGroup as group:
             raise _cause(group) from None
@@ -246,7 +249,7 @@ class Session:
     async def _take(self, link: Link, message: FromServer) -> None:
         match message:
             case ScheduleSet():
-                await self._take_set(link, message)
+                self._take_set(message)
             case ScheduleFired():
                 await self._slots.answered(message, self._clock.now())
             case CommandRun():
@@ -274,30 +277,40 @@ class Session:
         if not error.fatal:
             link.put(Error(code=error.code, message=error.message, ref=error.type))
 
-    async def _take_set(self, link: Link, message: ScheduleSet) -> None:
+    def _take_set(self, message: ScheduleSet) -> None:
         parts = self._parts
         if parts is None or (parts.epoch, parts.version) != (message.epoch, message.version):
             parts = self._parts = _Parts(message.epoch, message.version, {})
         parts.parts[message.part] = message
         if len(parts.parts) < message.parts:
             return
-        self._parts = None
-        raw: list[msgspec.Raw] = []
-        ended: list[Ended] = []
-        for part in sorted(parts.parts):
-            raw.extend(parts.parts[part].entries)
-            ended.extend(parts.parts[part].ended)
-        now = self._clock.now()
-        ack = await self._slots.apply(
-            epoch=message.epoch,
-            version=message.version,
-            raw_entries=raw,
-            ended=ended,
-            to_local=lambda instant: self._to_local(instant, now),
-            now=now,
-        )
-        self._wake_scheduler()
-        await link.send(ack)
+        # Not applied here: a large set takes seconds, and the reading task must not. A newer set replaces one that
+        # waits: what ended since the last ack stands in it too.
+        self._parts, self._complete = None, parts
+        self._set_bell.ring()
+
+    async def _apply_sets(self, link: Link) -> None:
+        while True:
+            await self._set_bell.wait()
+            complete, self._complete = self._complete, None
+            if complete is None:
+                continue
+            raw: list[msgspec.Raw] = []
+            ended: list[Ended] = []
+            for _, part in sorted(complete.parts.items()):
+                raw.extend(part.entries)
+                ended.extend(part.ended)
+            now = self._clock.now()
+            ack = await self._slots.apply(
+                epoch=complete.epoch,
+                version=complete.version,
+                raw_entries=raw,
+                ended=ended,
+                to_local=functools.partial(self._to_local, now=now),
+                now=now,
+            )
+            self._wake_scheduler()
+            await link.send(ack)
 
     def _to_local(self, instant: datetime, now: datetime) -> datetime:
         return min(instant - self._server_ahead, now)

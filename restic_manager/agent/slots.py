@@ -12,6 +12,7 @@ import sqlite3
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Final
 
 import msgspec
 import trio
@@ -37,6 +38,9 @@ from restic_manager.protocol.messages import (
 )
 
 logger = logging.getLogger(__name__)
+
+_LOOK_AT_ONCE: Final = 500
+"""Schedules decided in one transaction when very many come due at once."""
 
 
 @dataclass
@@ -98,15 +102,16 @@ class Slots:
         """
         async with self._lock:
             due = list(self._tracked) if everything else self._wakes.due(now)
-            try:
-                await self._look_at_all(due, now)
-            except StorageError:
-                for schedule_id in due:  # nothing was decided: they are due still
-                    self._wakes.set(schedule_id, now)
-                raise
+            for start in range(0, len(due), _LOOK_AT_ONCE):
+                try:
+                    await self._look_at_some(due[start : start + _LOOK_AT_ONCE], now)
+                except StorageError:
+                    for schedule_id in due[start:]:  # nothing was decided: they are due still
+                        self._wakes.set(schedule_id, now)
+                    raise
             return self._wakes.first()
 
-    async def _look_at_all(self, due: list[str], now: datetime) -> None:
+    async def _look_at_some(self, due: list[str], now: datetime) -> None:
         changes: list[Change] = []
         for number, schedule_id in enumerate(due):
             tracked = self._tracked.get(schedule_id)
@@ -344,8 +349,10 @@ class Slots:
             # Shielded: a closure in a thread always commits, and memory has to follow it.
             with trio.CancelScope(shield=True):
                 await self._journal.write(write)
-        for change in changes:
+        for number, change in enumerate(changes):
             self._remember(change)
+            if number % CHECKPOINT_EVERY == CHECKPOINT_EVERY - 1:
+                await trio.lowlevel.cancel_shielded_checkpoint()
         if decided or also is not None or self._to_send:
             self._ring()
 
