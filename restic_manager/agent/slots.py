@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
@@ -20,10 +20,11 @@ import trio
 from restic_manager.agent import records
 from restic_manager.agent.entries import CHECKPOINT_EVERY, decode_entries, plan_of
 from restic_manager.agent.journal import Journal
+from restic_manager.agent.tracking import Change, Tracked, entry_change, joined
 from restic_manager.agent.wakes import Wakes
 from restic_manager.domain import planning
 from restic_manager.domain.errors import StorageError
-from restic_manager.domain.instants import instant_text, slot_text
+from restic_manager.domain.instants import slot_text
 from restic_manager.domain.model import Fate, slot_job_id
 from restic_manager.domain.planning import Decided, Fire, Mark, Step
 from restic_manager.protocol.fitting import refusals_that_fit
@@ -41,26 +42,6 @@ logger = logging.getLogger(__name__)
 
 _LOOK_AT_ONCE: Final = 500
 """Schedules decided in one transaction when very many come due at once."""
-
-
-@dataclass
-class Tracked:
-    """One schedule as it is in force here: its entry, its mark, and the jobs of it that are unfinished here."""
-
-    entry: Entry | None  # None: it left the set, but a fire of it still waits for its answer
-    mark: Mark
-    jobs: set[str] = field(default_factory=set)
-    lateness: Evidence | None = None  # what made the pending catch-up late
-
-
-@dataclass(frozen=True)
-class Change:
-    """One schedule's part of a transaction: its step, and its entry if that changes too (`gone`: it leaves)."""
-
-    schedule_id: str
-    step: Step
-    entry: Entry | None = None
-    gone: bool = False
 
 
 class Slots:
@@ -116,21 +97,10 @@ class Slots:
         for number, schedule_id in enumerate(due):
             tracked = self._tracked.get(schedule_id)
             if tracked is not None and tracked.entry is not None:
-                changes.append(Change(schedule_id, self._look_at(tracked.entry, tracked, now)))
+                changes.append(Change(schedule_id, tracked.look(now, self.settled_at)))
             if number % CHECKPOINT_EVERY == CHECKPOINT_EVERY - 1:
                 await trio.lowlevel.checkpoint()
         await self._commit(changes)
-
-    def _look_at(self, entry: Entry, tracked: Tracked, now: datetime) -> Step:
-        step = planning.look(plan_of(entry), self._mark_of(tracked), now, settled_at=self.settled_at)
-        if step.rebased_from is not None:
-            logger.warning(
-                "schedule %s: the clock was wrong: slots were decided through %s, now it is %s; going on from now",
-                entry.name,
-                instant_text(step.rebased_from),
-                instant_text(now),
-            )
-        return step
 
     def note_gap(self, evidence: Evidence, settled_at: datetime | None) -> None:
         """Remember that no slot could be seen in this interval, and until when catch-up runs are to wait."""
@@ -160,14 +130,18 @@ class Slots:
             same_epoch = await self._journal.read(lambda db: records.get_meta(db, "applied_epoch")) == epoch
             changes: list[Change] = []
             for number, (schedule_id, entry) in enumerate(entries.items()):
-                changes.append(self._entry_change(schedule_id, entry, to_local, now, same_epoch=same_epoch))
+                changes.append(
+                    entry_change(
+                        self._tracked.get(schedule_id), entry, to_local, now, self.settled_at, same_epoch=same_epoch
+                    )
+                )
                 if number % CHECKPOINT_EVERY == CHECKPOINT_EVERY - 1:
                     await trio.lowlevel.checkpoint()
             for schedule_id, tracked in self._tracked.items():
                 if schedule_id not in entries and tracked.entry is not None:
-                    step = self._look_at(tracked.entry, tracked, now)
+                    step = tracked.look(now, self.settled_at)
                     over = planning.end(plan_of(tracked.entry), step.mark, ended_at=ended_at.get(schedule_id, now))
-                    changes.append(Change(schedule_id, _joined(step, over), gone=True))
+                    changes.append(Change(schedule_id, joined(step, over), gone=True))
 
             def note(db: sqlite3.Connection) -> None:
                 records.set_meta(db, "applied_epoch", epoch)
@@ -176,36 +150,6 @@ class Slots:
             await self._commit(changes, also=note)
             logger.info("schedules: version %d applied, %d in use, %d refused", version, len(entries), len(refused))
             return ScheduleAck(epoch=epoch, version=version, refused=refusals_that_fit(refused))
-
-    def _entry_change(
-        self,
-        schedule_id: str,
-        entry: Entry,
-        to_local: Callable[[datetime], datetime],
-        now: datetime,
-        *,
-        same_epoch: bool,
-    ) -> Change:
-        tracked = self._tracked.get(schedule_id)
-        effective_from = to_local(entry.effective_from)
-        new = plan_of(entry)
-        if tracked is None or tracked.entry is None:
-            first = planning.begin(effective_from=effective_from, decided_through=entry.decided_through)
-            if tracked is not None:  # a fire from an earlier membership is still open
-                first = replace(tracked.mark, watermark=max(first.watermark, tracked.mark.watermark))
-            return Change(schedule_id, Step(first, wake=now), entry)
-        old = tracked.entry
-        looked = self._look_at(old, tracked, now)
-        unchanged = old.timing == entry.timing and old.enabled == entry.enabled
-        if unchanged and (old.revision == entry.revision or not same_epoch):
-            after = planning.refresh(
-                new, looked.mark, effective_from=effective_from, decided_through=entry.decided_through
-            )
-        else:
-            after = planning.change(
-                plan_of(old), new, looked.mark, effective_from=effective_from, decided_through=entry.decided_through
-            )
-        return Change(schedule_id, _joined(looked, after), entry)
 
     # -- fires and their answers --------------------------------------------------------------------------------------
 
@@ -265,7 +209,7 @@ class Slots:
                     logger.warning(
                         "slot %s: not run: %s", slot_text(answer.scheduled_at), answer.message or answer.code
                     )
-                changes = [Change(answer.schedule_id, self._closed(tracked, now))]
+                changes = [Change(answer.schedule_id, tracked.closed(now))]
             else:
                 return  # dispatched: the fire stays pending until its job starts here
             await self._commit(changes)
@@ -276,13 +220,8 @@ class Slots:
             for schedule_id, tracked in self._tracked.items():
                 pending = tracked.mark.pending
                 if pending is not None and slot_job_id(schedule_id, self._host_id, pending.slot) == job_id:
-                    await self._commit([Change(schedule_id, self._closed(tracked, now))])
+                    await self._commit([Change(schedule_id, tracked.closed(now))])
                     return
-
-    def _closed(self, tracked: Tracked, now: datetime) -> Step:
-        if tracked.jobs:  # a job of this schedule still runs here: the held slot goes on waiting for it
-            return Step(replace(tracked.mark, pending=None, sent=False, superseded=False), wake=None)
-        return planning.release(None if tracked.entry is None else plan_of(tracked.entry), tracked.mark, now)
 
     # -- jobs ----------------------------------------------------------------------------------------------------------
 
@@ -314,7 +253,7 @@ class Slots:
                 tracked.jobs.discard(key.job_id)
                 pending = tracked.mark.pending
                 if not tracked.jobs and (pending is None or pending.slot == key.slot):
-                    changes.append(Change(key.schedule_id, self._closed(tracked, now)))
+                    changes.append(Change(key.schedule_id, tracked.closed(now)))
             await self._commit(changes, also=also)
 
     def _tracked_of(self, key: records.JobKey) -> Tracked | None:
@@ -397,9 +336,6 @@ class Slots:
         if is_new_fire and mark.sent and self._link_up:
             self._to_send[change.schedule_id] = None
 
-    def _mark_of(self, tracked: Tracked) -> Mark:
-        return replace(tracked.mark, running=bool(tracked.jobs))
-
     def _report(self, schedule_id: str, item: Decided) -> records.MakeReport:
         evidence = None
         if item.fate in {Fate.COALESCED, Fate.MISSED} and self._gap is not None:
@@ -429,13 +365,3 @@ class Slots:
         if gap is None or gap.since is None or gap.until is None or last < gap.since or first > gap.until:
             return None
         return gap
-
-
-def _joined(first: Step, second: Step) -> Step:
-    """Given two steps taken one after the other, return them as one."""
-    return Step(
-        second.mark,
-        first.decided + second.decided,
-        second.wake,
-        second.rebased_from or first.rebased_from,
-    )

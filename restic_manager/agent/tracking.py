@@ -1,0 +1,98 @@
+"""One schedule as this agent tracks it, and what a moment or a new entry means for it. Computes steps, commits nothing.
+
+The thin layer between entries from the wire and `domain.planning`: it refuses to know the journal, other schedules and
+how a change gets into effect (that is `slots`).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from restic_manager.agent.entries import plan_of
+from restic_manager.domain import planning
+from restic_manager.domain.instants import instant_text
+from restic_manager.domain.planning import Mark, Step
+from restic_manager.protocol.messages import Entry, Evidence
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Tracked:
+    """One schedule as it is in force here: its entry, its mark, and the jobs of it that are unfinished here."""
+
+    entry: Entry | None  # None: it left the set, but a fire or a job of it is still open
+    mark: Mark
+    jobs: set[str] = field(default_factory=set)
+    lateness: Evidence | None = None  # what made the pending catch-up late
+
+    def look(self, now: datetime, settled_at: datetime | None) -> Step:
+        """Return what is due now of a schedule that has an entry."""
+        if self.entry is None:
+            return Step(self.mark)
+        mark = replace(self.mark, running=bool(self.jobs))
+        step = planning.look(plan_of(self.entry), mark, now, settled_at=settled_at)
+        if step.rebased_from is not None:
+            logger.warning(
+                "schedule %s: the clock was wrong: slots were decided through %s, now it is %s; going on from now",
+                self.entry.name,
+                instant_text(step.rebased_from),
+                instant_text(now),
+            )
+        return step
+
+    def closed(self, now: datetime) -> Step:
+        """Return the step that ends the pending fire, and lets the held slot go unless a job still runs here."""
+        if self.jobs:
+            return Step(replace(self.mark, pending=None, sent=False, superseded=False))
+        return planning.release(None if self.entry is None else plan_of(self.entry), self.mark, now)
+
+
+@dataclass(frozen=True)
+class Change:
+    """One schedule's part of a transaction: its step, and its entry if that changes too (`gone`: it leaves)."""
+
+    schedule_id: str
+    step: Step
+    entry: Entry | None = None
+    gone: bool = False
+
+
+def entry_change(
+    tracked: Tracked | None,
+    entry: Entry,
+    to_local: Callable[[datetime], datetime],
+    now: datetime,
+    settled_at: datetime | None,
+    *,
+    same_epoch: bool,
+) -> Change:
+    """Given what is tracked of a schedule, if anything, and its entry in a new set, return the change into it.
+
+    A slot that falls into the swap is looked at first, under the timing it belongs to. Revisions say something only
+    within an epoch; across epochs the timing itself is compared.
+    """
+    effective_from = to_local(entry.effective_from)
+    if tracked is None or tracked.entry is None:
+        first = planning.begin(effective_from=effective_from, decided_through=entry.decided_through)
+        if tracked is not None:  # a fire or a job from an earlier membership is still open
+            first = replace(tracked.mark, watermark=max(first.watermark, tracked.mark.watermark))
+        return Change(entry.schedule_id, Step(first, wake=now), entry)
+    old, new = tracked.entry, plan_of(entry)
+    looked = tracked.look(now, settled_at)
+    unchanged = old.timing == entry.timing and old.enabled == entry.enabled
+    if unchanged and (old.revision == entry.revision or not same_epoch):
+        after = planning.refresh(new, looked.mark, effective_from=effective_from, decided_through=entry.decided_through)
+    else:
+        after = planning.change(
+            plan_of(old), new, looked.mark, effective_from=effective_from, decided_through=entry.decided_through
+        )
+    return Change(entry.schedule_id, joined(looked, after), entry)
+
+
+def joined(first: Step, second: Step) -> Step:
+    """Given two steps taken one after the other, return them as one."""
+    return Step(second.mark, first.decided + second.decided, second.wake, second.rebased_from or first.rebased_from)
