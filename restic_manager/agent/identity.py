@@ -24,6 +24,7 @@ from restic_manager.domain.errors import InputError, RefusedError, StorageError,
 from restic_manager.domain.instants import duration_text
 from restic_manager.link import Link, LinkClosed
 from restic_manager.protocol.messages import PROTOCOL_VERSION, Join, Joined, Refused
+from restic_manager.protocol.session import refusal_error
 from restic_manager.runtime.datadir import atomic_write
 
 logger = logging.getLogger(__name__)
@@ -156,7 +157,7 @@ async def _join(token: str, credential: str, dial: DialJoin) -> Joined:
                 case Joined() as joined:
                     return joined
                 case Refused() as refused:
-                    raise RefusedError(refused.message, code=refused.code, retry=refused.retry)
+                    raise refusal_error(refused)
                 case other:
                     raise UnreachableError(f"the server answered a join with {type(other).__name__}")
     raise UnreachableError(f"the server did not answer the join within {_ANSWER_WITHIN:g} s")

@@ -47,7 +47,7 @@ from restic_manager.protocol.messages import (
     ScheduleSet,
     Welcome,
 )
-from restic_manager.protocol.session import welcome_fits
+from restic_manager.protocol.session import refusal_error, welcome_fits
 from restic_manager.runtime.bell import Bell
 from restic_manager.runtime.clock import Clock
 from restic_manager.runtime.localzone import local_timezone
@@ -131,8 +131,12 @@ class Session:
                     await self._rekey(refusal.message)
                     pause = backoff(attempt, self._reconnect_max)
                 elif refusal.retry:
-                    logger.warning("the server refused this agent for now: %s", refusal.message)
-                    pause = backoff(attempt, self._reconnect_max)
+                    pause = refusal.retry_after + backoff(attempt, self._reconnect_max)
+                    logger.warning(
+                        "the server refused this agent for now: %s; next try in %s",
+                        refusal.message,
+                        duration_text_of(pause),
+                    )
                 else:
                     pause = random.uniform(0.5, 1.0) * max(_REFUSED_PAUSE, self._reconnect_max)  # noqa: S311 - spreads load
                     logger.log(
@@ -206,7 +210,7 @@ class Session:
                         raise _WrongJournalError
                     return welcome
                 case Refused() as refused:
-                    raise RefusedError(refused.message, code=refused.code, retry=refused.retry)
+                    raise refusal_error(refused)
                 case other:
                     raise LinkClosed(None, f"the server answered a hello with {type(other).__name__}")
         raise LinkClosed(None, f"the server did not answer the hello within {_ANSWER_WITHIN:g} s")
@@ -264,7 +268,7 @@ class Session:
             case Goodbye():
                 logger.info("the server says goodbye: %s", message.reason)
             case Refused():
-                raise RefusedError(message.message, code=message.code, retry=message.retry)
+                raise refusal_error(message)
             case Welcome():
                 link.put(Error(code="out_of_order", message="a second welcome", ref="welcome"))
             case Heartbeat():

@@ -204,11 +204,10 @@ class Slots:
             if answer.answer == "rejected" and answer.code == "superseded":
                 # The new set is on its way; it says whether this slot is one of the new revision's.
                 changes = [Change(answer.schedule_id, Step(replace(tracked.mark, sent=False, superseded=True)))]
-            elif answer.answer == "rejected" or (answer.status is not None and answer.status.terminal):
-                if answer.answer == "rejected":
-                    logger.warning(
-                        "slot %s: not run: %s", slot_text(answer.scheduled_at), answer.message or answer.code
-                    )
+            elif answer.answer == "rejected":
+                logger.warning("slot %s: not run: %s", slot_text(pending.slot), answer.message or answer.code)
+                changes = [Change(answer.schedule_id, tracked.rejected(answer.code or "", now))]
+            elif answer.status is not None and answer.status.terminal:
                 changes = [Change(answer.schedule_id, tracked.closed(now))]
             else:
                 return  # dispatched: the fire stays pending until its job starts here

@@ -14,7 +14,8 @@ from datetime import datetime
 from restic_manager.agent.entries import plan_of
 from restic_manager.domain import planning
 from restic_manager.domain.instants import instant_text
-from restic_manager.domain.planning import Mark, Step
+from restic_manager.domain.model import Fate
+from restic_manager.domain.planning import Decided, Mark, Step
 from restic_manager.protocol.messages import Entry, Evidence
 
 logger = logging.getLogger(__name__)
@@ -49,6 +50,17 @@ class Tracked:
         if self.jobs:
             return Step(replace(self.mark, pending=None, sent=False, superseded=False))
         return planning.release(None if self.entry is None else plan_of(self.entry), self.mark, now)
+
+    def rejected(self, code: str, now: datetime) -> Step:
+        """Return the step that closes the pending fire as rejected, with its fate where the server can hold one.
+
+        A slot that is none, lies in the future, is decided already or is of an unknown schedule has no fate to record.
+        """
+        step, fire = self.closed(now), self.mark.pending
+        if fire is None or code not in {"disabled", "not_a_target"}:
+            return step
+        fate = Decided(fire.revision, fire.slot, fire.slot, 1, Fate.REJECTED, code)
+        return replace(step, decided=(fate, *step.decided))
 
 
 @dataclass(frozen=True)

@@ -55,13 +55,16 @@ class NotPermittedError(ManagerError):
 
 
 class RefusedError(ManagerError):
-    """The peer said no and said why. `retry` tells whether asking again can help."""
+    """The peer said no and said why. `retry`: asking again can help, but not before `retry_after` (seconds)."""
 
     default_code = "refused"
 
-    def __init__(self, message: str, *, code: str | None = None, retry: bool = False) -> None:
+    def __init__(
+        self, message: str, *, code: str | None = None, retry: bool = False, retry_after: float | None = None
+    ) -> None:
         super().__init__(message, code=code)
         self.retry = retry
+        self.retry_after = retry_after or 0.0
 
 
 class StorageError(ManagerError):

@@ -29,6 +29,7 @@ from restic_manager.link.wire import READ_SIZE, Wire, wired
 from restic_manager.protocol.address import ServerUrl, parse_server_url
 from restic_manager.protocol.codec import Decoder, encode
 from restic_manager.protocol.messages import MAX_MESSAGE, Refused
+from restic_manager.protocol.session import refusal_error
 
 logger = logging.getLogger(__name__)
 
@@ -237,7 +238,7 @@ def _not_linked(remote: str, wire: Wire, timeout: float) -> RefusedError | Unrea
             return UnreachableError(
                 f"{remote} answered HTTP {crash.status_code}: is this the agents' door of a restic-manager server?"
             )
-        return RefusedError(refused.message, code=refused.code, retry=refused.retry)
+        return refusal_error(refused)
     if crash is not None:
         return UnreachableError(f"{remote} does not answer like a restic-manager server")
     if wire.ended:

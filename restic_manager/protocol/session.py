@@ -9,6 +9,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import Literal
 
+from restic_manager.domain.errors import RefusedError
 from restic_manager.protocol.messages import PROTOCOL_VERSION, Hello, OutboxHead, Refused, Welcome
 
 
@@ -37,6 +38,11 @@ class Accepted:
 def frame_hash(frame: str) -> str:
     """Given a report's frame as it went over the wire, return its SHA-256 in hex."""
     return hashlib.sha256(frame.encode("utf-8")).hexdigest()
+
+
+def refusal_error(refused: Refused) -> RefusedError:
+    """Given a refusal from the wire, return the error to raise on this side."""
+    return RefusedError(refused.message, code=refused.code, retry=refused.retry, retry_after=refused.retry_after)
 
 
 def judge_version(protocol: int) -> Refused | None:

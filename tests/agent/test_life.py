@@ -276,7 +276,8 @@ class TestRuns:
                 )
             )
             assert (await desk.next(ScheduleFire)).scheduled_at == at(2)
-            assert decided(desk) == []
+            rejected = await desk.next(SlotDecided)
+            assert (rejected.first, rejected.fate, rejected.reason) == (at(1), Fate.REJECTED, "disabled")
 
     async def test_an_order_older_than_what_is_remembered_is_not_run(
         self, tmp_path: Path, autojump_clock: MockClock

@@ -233,7 +233,6 @@ def test_what_is_said_not_to_be_in_use_is_not() -> None:
     assert "CAP_STANDING_ORDERS" not in text
     assert "capabilities=" not in text
     assert "clock_back" not in text
-    assert "REJECTED" not in source("agent", "domain/planning.py")
     assert "limits=" not in source("server")
 
 
