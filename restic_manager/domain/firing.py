@@ -20,6 +20,8 @@ from restic_manager.domain.model import Fate, Instant, Status, Timing
 
 TOLERANCE: Final = timedelta(seconds=5)
 """How far a slot may lie outside an interval and still count as in it: clocks are never quite together."""
+OFFSET_LIMIT: Final = timedelta(days=1)
+"""How far a host's word about its clock moves the server's stamps: or one that lies would be a target for ever."""
 FUTURE_LIMIT: Final = timedelta(minutes=10)
 """How far in the server's future a slot may lie."""
 TZDATA_LIMIT: Final = timedelta(hours=3)
@@ -92,7 +94,7 @@ def answer_fire(
     """
     if run is not None:
         return Duplicate(run)
-    offset = timedelta(seconds=clock_offset)
+    offset = max(-OFFSET_LIMIT, min(OFFSET_LIMIT, timedelta(seconds=clock_offset)))
     stranger = _stranger(slot, now, schedule_known=schedule_known, intervals=intervals)
     if stranger is not None:
         return stranger

@@ -60,7 +60,8 @@ class Dispatcher:
         self._hosts.update(dict.fromkeys(ripple.hosts))
         for repo_id, exclusive in ripple.repos.items():
             self._freed[repo_id] = self._freed.get(repo_id, False) or exclusive
-        if ripple.hosts or ripple.repos:
+        self._moved = self._moved or ripple.homeless
+        if ripple.hosts or ripple.repos or ripple.homeless:
             self._bell.ring()
 
     def host_came(self, host_id: str) -> None:
@@ -73,6 +74,12 @@ class Dispatcher:
     def host_left(self, host_id: str) -> None:
         """A host went offline: an init that waits for it may have to move, and others need not wait for its queue."""
         self._left.add(host_id)
+        self._moved = True
+        self._bell.ring()
+
+    def look_everywhere(self) -> None:
+        """Look at every host that is there: what was changed without a ring (who runs what, say) is found by this."""
+        self._hosts.update(dict.fromkeys(sorted(self._hub.online_hosts())))
         self._moved = True
         self._bell.ring()
 

@@ -47,11 +47,17 @@ class Greeting:
     ended: list[CommandCancel] = field(default_factory=list)
 
 
-def greet(tx: Connection, host_id: str, hello: Hello, *, heard_at: datetime) -> Greeting | Refused:
-    """Given a hello, take it and return the greeting; or why the session cannot be, with nothing of it stored."""
+def greet(tx: Connection, admitted: HostRow, hello: Hello, *, heard_at: datetime) -> Greeting | Refused:
+    """Given a host as it was when it was let in, and its hello, take the hello and return the greeting.
+
+    Or return why the session cannot be; then nothing of it is stored but the event.
+    """
+    host_id = admitted.id
     host = hosts.get(tx, host_id)
     if host.removed_at is not None:
         return Refused(code="revoked", message=f"host {host.name} was removed: invite it anew to let it join again")
+    if host.credential_sha256 != admitted.credential_sha256:
+        return Refused(code="revoked", message=f"another agent has joined as {host.name} in this very moment")
     verdict = judge_hello(hello, journals.find(tx, host_id, hello.journal_id))
     if isinstance(verdict, Refused):
         if verdict.code == "rekey":
@@ -94,7 +100,7 @@ def owed(
 ) -> list[Message]:
     """Given a greeted host, return what it was told before and has not answered: orders, and wishes to cancel.
 
-    Orders handed out after `since` (its hello) are in this session's queue already; a repeat would do no harm.
+    Orders handed out after `since` (its greeting) are in this session's queue already; a repeat would do no harm.
     """
     messages: list[Message] = []
     orders: list[Order] = []

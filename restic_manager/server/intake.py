@@ -18,7 +18,7 @@ from sqlalchemy import Connection
 from restic_manager.domain.errors import StorageError
 from restic_manager.link import Incoming
 from restic_manager.protocol.codec import WireError
-from restic_manager.protocol.messages import Error, Goodbye
+from restic_manager.protocol.messages import Error, Goodbye, ScheduleFired
 from restic_manager.runtime.bell import Bell
 from restic_manager.runtime.clock import Clock
 from restic_manager.server import reports
@@ -125,6 +125,8 @@ class Intake:
         self._session.jobs |= taken.running
         for answer in taken.answers:
             link.put(answer)
+            if isinstance(answer, ScheduleFired) and answer.answer == "rejected":
+                logger.info("link %s: a fire was rejected (%s): %s", link.remote, answer.code, answer.message)
         self._apply(taken.ripple)
         if taken.end is None:
             return True

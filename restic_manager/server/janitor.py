@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 SEEN_SECONDS: Final = 60.0
 """How often it is stored that the hosts online were seen: how exact `last seen` is after a crash."""
 LOST_SECONDS: Final = 600.0
-"""How often hosts that are away are looked at."""
+"""How often hosts that are away are looked at, and everything is looked over for what no bell told."""
 PRUNE_SECONDS: Final = 6 * 3_600.0
 """How often history is pruned."""
 _PAIRS_AT_ONCE: Final = 100
@@ -65,6 +65,7 @@ class Janitor:
         Time in which this server did not run does not count: nobody could come back to it.
         """
         services = self._services
+        services.dispatcher.look_everywhere()
         now = services.clock.now()
         away = timedelta(seconds=services.config.lost_after)
         if now - services.started_at < away:

@@ -67,6 +67,7 @@ class HostSessions:
         if not isinstance(hello, Hello):
             await turn_away(link, hello)
             return
+        heard_at = self._services.clock.now()
         hub = self._services.hub
         refusal = await self._only_one(host, hello)
         if refusal is not None:
@@ -76,7 +77,7 @@ class HostSessions:
         hub.greet(session)
         try:
             with session.scope:
-                await self._greet(session, hello, greeted)
+                await self._greet(session, host, hello, heard_at, greeted)
         finally:
             if hub.leave(session):
                 self._services.dispatcher.host_left(host.id)
@@ -101,11 +102,14 @@ class HostSessions:
             await other.left.wait()
         return None
 
-    async def _greet(self, session: Session, hello: Hello, greeted: Callable[[], None]) -> None:
+    async def _greet(
+        self, session: Session, host: HostRow, hello: Hello, heard_at: datetime, greeted: Callable[[], None]
+    ) -> None:
         services = self._services
-        heard_at = services.clock.now()
+        # Not heard_at: what an older session was sent while this one waited for its end may be lost with it.
+        greeted_at = services.clock.now()
         result = await services.store.write(
-            functools.partial(greetings.greet, host_id=session.host_id, hello=hello, heard_at=heard_at)
+            functools.partial(greetings.greet, admitted=host, hello=hello, heard_at=heard_at)
         )
         if isinstance(result, Refused):
             await _refuse(session.link, result)
@@ -120,7 +124,7 @@ class HostSessions:
         if result.new_epoch:
             logger.warning("this database is an old copy: it has a new epoch, and every agent has to say hello again")
             services.hub.close_all("the server has a new epoch", but=session.host_id)
-        for message in await self._first_messages(result, hello, heard_at):
+        for message in await self._first_messages(result, hello, greeted_at):
             session.link.put(message)
         services.dispatcher.apply(result.ripple)
         services.dispatcher.host_came(session.host_id)
@@ -139,12 +143,12 @@ class HostSessions:
             reconnect_spread=max(config.reconnect_spread, (self._services.hub.count() + 1) / HOSTS_A_SECOND),
         )
 
-    async def _first_messages(self, greeting: Greeting, hello: Hello, heard_at: datetime) -> list[Message]:
+    async def _first_messages(self, greeting: Greeting, hello: Hello, greeted_at: datetime) -> list[Message]:
         """Return what the host is told right after the welcome: what ended here, and what it still owes an answer."""
         claimed = frozenset(claim.job_id for claim in hello.jobs)
         unseal = self._services.sealer.unseal
         owed = await self._services.store.read(
-            lambda tx: greetings.owed(tx, greeting, claimed, unseal=unseal, since=heard_at)
+            lambda tx: greetings.owed(tx, greeting, claimed, unseal=unseal, since=greeted_at)
         )
         return [*greeting.ended, *owed]
 
@@ -154,7 +158,7 @@ class HostSessions:
         caller = Caller(
             host_id=session.host_id,
             clock_offset=greeting.clock_offset,
-            same_tzdata=hello.tzdata == tzdata_version(),
+            same_tzdata=hello.tzdata == tzdata_version() != "unknown",
         )
         sender = Sender(
             caller=caller,

@@ -129,6 +129,13 @@ def test_the_hosts_offset_is_added_to_the_servers_stamps(ahead: float, code: str
     assert (answer.code if isinstance(answer, Rejected) else None) == code
 
 
+def test_a_host_that_lies_about_its_clock_does_not_stay_a_target_for_ever() -> None:
+    gone = [interval(start=ANCHOR - timedelta(days=9), end=ANCHOR - timedelta(days=2))]
+    answer = ask(intervals=gone, clock_offset=86_400.0 * 365)
+    assert isinstance(answer, Rejected)
+    assert answer.code == "not_a_target"
+
+
 def test_a_host_that_left_and_came_back_with_the_same_revision_has_both_times() -> None:
     gone_at_noon = [interval(end=at(11)), interval(start=at(13))]
     assert isinstance(ask(intervals=gone_at_noon), Rejected)

@@ -229,6 +229,21 @@ async def test_a_removed_host_is_sent_away(tmp_path: Path, autojump_clock: MockC
         assert caught.value.code in {"revoked", "unknown"}
 
 
+async def test_a_credential_that_dies_between_door_and_hello_is_refused(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with open_world(tmp_path) as world:
+        host_id, _ = await one_host(world)
+        async with world.link(world.credentials[host_id]) as link:
+            late = ScriptedAgent(world, host_id, link)
+            await world.settled()
+            _, token = await world.invite("web1")
+            assert isinstance(await join(world, token), Joined)
+            await link.send(late.hello())
+            assert (await late.hear(Refused)).code == "revoked"
+        assert not world.hub.online(host_id)
+
+
 # -- one process an identity ----------------------------------------------------------------------------------------
 
 
@@ -269,6 +284,8 @@ async def test_another_instance_comes_in_when_the_first_is_silent(tmp_path: Path
                 current = world.hub.current(host_id)
                 assert current is not None
                 assert current.instance_id == "after-the-restart"
+                row = await world.read(lambda tx: hosts.get(tx, host_id))
+                assert row.clock_offset == 0, "the wait for the first is not the second one's clock"
             gate.open()
 
 

@@ -15,6 +15,7 @@ from restic_manager.domain.errors import ConflictError, InputError, NotFoundErro
 from restic_manager.domain.model import Actor, Fate, InitSpec, Kind, Status, attempt_job_id, slot_job_id
 from restic_manager.protocol.api import ScheduleEdit
 from restic_manager.protocol.messages import CommandCancel, CommandRun, JobFinished, ScheduleSet, SlotDecided
+from restic_manager.server.janitor import Janitor
 from restic_manager.server.store import host_changes, hosts, schedule_changes, schedules
 from restic_manager.server.store.schema import fates, jobs, secrets
 from tests.server.world import DONE, START, ScriptedAgent, World, claim, failed, open_world, slot_after
@@ -499,6 +500,28 @@ async def test_an_init_never_sent_moves_to_a_host_that_is_there(tmp_path: Path, 
                 await first.link.close()
                 assert (await second.hear(CommandRun)).job_id == init_id
                 assert (await world.job(init_id)).host_id == ids[1]
+
+
+async def test_an_init_finds_a_host_that_got_the_repository_later(tmp_path: Path, autojump_clock: MockClock) -> None:
+    """No bell tells of it: the janitor's look over everything does."""
+    async with open_world(tmp_path) as world:
+        ids = [await world.join(name) for name in ("web1", "web2")]
+        await world.repo()
+        await world.repo("other")
+        await world.schedule("minutely", "web1")
+        await world.schedule("elsewhere", "web1", repo="other")
+        async with world.agent(ids[0]) as first:
+            await world.dispatcher.run_schedule("minutely", None)
+            order = await first.hear(CommandRun)
+            await world.dispatcher.run_schedule("elsewhere", None)
+            await first.acked(await first.finish(order, failed("repo_missing")))
+        (init_id,) = await init_jobs(world)
+        async with world.agent(ids[1]) as second:
+            await trio.sleep(5)
+            await world.schedule("late", "web2")
+            assert await second.hears_nothing(CommandRun)
+            world.nursery.start_soon(Janitor(world.services).run)
+            assert (await second.hear(CommandRun, within=700)).job_id == init_id
 
 
 async def test_an_init_that_was_sent_stays_where_it_is(tmp_path: Path, autojump_clock: MockClock) -> None:

@@ -83,6 +83,7 @@ def host_removed(tx: Connection, host_id: str, now: datetime) -> Ripple:
                 job_rows.move(tx, job.id, others[0])
                 ripple.hosts.add(others[0])
                 ripple.jobs.add(job.id)
+                ripple.homeless = True
                 continue
         error = Failure(code="host_removed", message="the host was removed before it told how this job ended")
         step = lifecycle.apply_server_end(job.state, Status.INTERRUPTED, error, tell_host=False, now=now)

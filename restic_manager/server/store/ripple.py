@@ -22,6 +22,8 @@ class Ripple:
     repos: dict[str, bool] = field(default_factory=dict)
     cancels: list[tuple[str, CommandCancel]] = field(default_factory=list)
     over: list[tuple[str, str]] = field(default_factory=list)
+    homeless: bool = False
+    """Whether an init was given to a host that may be away."""
 
     def freed(self, repo_id: str, *, exclusive: bool) -> None:
         """Note that a job on this repository ended."""
@@ -35,3 +37,4 @@ class Ripple:
             self.freed(repo_id, exclusive=exclusive)
         self.cancels += other.cancels
         self.over += other.over
+        self.homeless = self.homeless or other.homeless
