@@ -56,6 +56,7 @@ class JobLogWriter:
         self._ring = ring
         self._next_line = 1
         self._dropped = 0
+        self._failing = False
 
     async def lines(self, stream: Stream, lines: Sequence[str]) -> None:
         """Journal consecutive lines of one stream; returns when they are committed, so a flood waits for the disk.
@@ -89,8 +90,11 @@ class JobLogWriter:
         try:
             await self._journal.write(lambda db: records.append_reports(db, reports))
         except StorageError as error:
-            logger.warning("job %s: log lines were left out: %s", self._job_id, error.message)
+            if not self._failing:  # once a spell, not once a batch
+                logger.warning("job %s: log lines are left out: %s", self._job_id, error.message)
+            self._failing = True
             return False
+        self._failing = False
         self._ring()
         return True
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import re
 import time
 from collections import Counter
@@ -15,7 +14,7 @@ import pytest
 
 from restic_manager.domain.model import Status, slot_job_id
 from restic_manager.protocol import api
-from tests.e2e.stage import Stage, is_running, stage, until
+from tests.e2e.stage import Stage, stage, until
 from tests.support.fake_restic import install, saved_snapshots
 from tests.support.restic_binaries import REAL_RESTICS, RealRestic
 
@@ -261,93 +260,3 @@ def test_logs_follow_a_live_run_and_a_cancel_ends_it(tmp_path: Path) -> None:
         assert last.job.status is Status.CANCELLED
         assert time.monotonic() - began < 30
         assert here.run("job", "logs", job["id"]).stdout.count("hello from restic") == 1
-
-
-class TestProcesses:
-    def test_a_second_server_on_one_data_directory_says_why(self, tmp_path: Path) -> None:
-        with stage(tmp_path) as here:
-            server = here.start_server()
-            second = here.run("server", "--listen", "127.0.0.1:0")
-            assert second.returncode == 1
-            assert str(server.pid) in second.stderr
-            assert str(here.data) in second.stderr
-            assert here.run("status").returncode == 0
-
-    def test_sigterm_drains_both_and_both_come_back(self, tmp_path: Path) -> None:
-        fake = install(tmp_path / "bin", backup={"steps": [{"stderr": "at work"}, {"sleep": 60}]})
-        with stage(tmp_path) as here:
-            server = here.start_server()
-            agent = here.start_agent("web1", restic=fake.path)
-            here.add_repo()
-            here.ok("repo", "init", "main", "--host", "web1", "--wait")
-            here.ok("schedule", "add", "s", "--host", "web1", "--every", "1h", "--repo", "main", "/etc")
-            job = here.json("schedule", "run", "s")[0]
-            until("the run", lambda: here.client.job(job["id"]).status is Status.RUNNING)
-            assert agent.stop() == 0
-            assert here.client.job(job["id"]).status is Status.INTERRUPTED
-            until("web1 to be offline", lambda: not here.online("web1"))
-            here.start_agent("web1", restic=fake.path)
-            assert server.stop() == 0
-            here.start_server()
-            until("web1 to be back", lambda: here.online("web1"))
-
-    def test_a_killed_agent_is_offline_at_once_its_restic_ended_and_its_job_interrupted(self, tmp_path: Path) -> None:
-        fake = install(tmp_path / "bin", backup={"steps": [{"stderr": "at work"}, {"sleep": 120}]})
-        with stage(tmp_path) as here:
-            here.start_server()
-            agent = here.start_agent("web1", restic=fake.path)
-            here.add_repo()
-            here.ok("repo", "init", "main", "--host", "web1", "--wait")
-            here.ok("schedule", "add", "s", "--host", "web1", "--every", "1h", "--repo", "main", "/etc")
-            job = here.json("schedule", "run", "s")[0]
-            until("the run", lambda: here.client.job(job["id"]).status is Status.RUNNING)
-            agent.kill()
-            until("web1 to be offline", lambda: not here.online("web1"), seconds=5)
-            here.start_agent("web1", restic=fake.path)
-            ended = here.finished(job["id"])
-            assert ended.status is Status.INTERRUPTED
-            restic = fake.invocations("backup")[-1]["pid"]
-            assert not is_running(restic)
-
-    def test_an_idle_agent_stays_small(self, tmp_path: Path) -> None:
-        fake = install(tmp_path / "bin")
-        with stage(tmp_path) as here:
-            here.start_server()
-            agent = here.start_agent("web1", restic=fake.path)
-            assert agent.resident_mb() < 50
-
-    def test_a_used_token_is_refused_with_a_remedy(self, tmp_path: Path) -> None:
-        with stage(tmp_path) as here:
-            here.start_server()
-            token = str(here.json("host", "invite", "web1")["token"])
-            here.start_agent("web1", "--token", token, wait=True)
-            thief = here.start_agent("thief", "--token", token, wait=False)
-            assert thief.ended() == 6
-            assert "invite" in thief.said()
-            assert token not in thief.said()
-
-    def test_a_rejoin_keeps_the_id_and_ends_the_old_credential(self, tmp_path: Path) -> None:
-        with stage(tmp_path) as here:
-            here.start_server()
-            old = here.start_agent("web1")
-            before = here.client.host("web1")
-            assert old.stop() == 0
-            os.rename(here.folder / "agent-web1", here.folder / "old-disk")  # noqa: PTH104 - a disk that was replaced
-            here.start_agent("web1")
-            after = here.client.host("web1")
-            assert (after.id, after.joined_at is not None) == (before.id, True)
-            os.rename(here.folder / "agent-web1", here.folder / "new-disk")  # noqa: PTH104 - the same
-            os.rename(here.folder / "old-disk", here.folder / "agent-web1")  # noqa: PTH104 - the old disk comes back
-            ghost = here.start_agent("web1", wait=False)
-            until("the refusal", lambda: "refuses this agent" in ghost.said())
-
-
-class TestDataDirectories:
-    def test_a_read_only_one_is_said_and_nothing_is_half_written(self, tmp_path: Path) -> None:
-        target = tmp_path / "file"
-        target.write_text("not a folder", encoding="utf-8")
-        with stage(tmp_path) as here:
-            done = here.run("server", "--data-dir", str(target / "below"), "--listen", "127.0.0.1:0")
-            assert done.returncode == 1
-            assert str(target) in done.stderr
-            assert done.stderr.count("\n") <= 2
