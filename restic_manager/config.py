@@ -58,6 +58,8 @@ class AgentConfig:
     """What an agent is told. Durations in seconds.
 
     reconnect_max: longest pause between two dials. catch_up_delay: how long after the start missed slots wait.
+    offline: run by standing orders when the server does not answer, after offline_grace, for as long as offline_lease
+    since it was last heard.
     cancel_grace: how long restic has to stop and drop its lock.
     """
 
@@ -67,6 +69,9 @@ class AgentConfig:
     restic_path: str | None = None
     reconnect_max: float = 60.0
     catch_up_delay: float = 30.0
+    offline: bool = True
+    offline_grace: float = 60.0
+    offline_lease: float = 30 * 86_400.0
     cancel_grace: float = 30.0
     log_level: str = "info"
 
@@ -93,6 +98,9 @@ _KEYS: Final[dict[str, tuple[str, ...]]] = {
         "restic",
         "reconnect_max",
         "catch_up_delay",
+        "offline",
+        "offline_grace",
+        "offline_lease",
         "cancel_grace",
         "log_level",
     ),
@@ -138,6 +146,9 @@ def load_agent(
     restic: str | None = None,
     reconnect_max: str | None = None,
     catch_up_delay: str | None = None,
+    offline: str | None = None,
+    offline_grace: str | None = None,
+    offline_lease: str | None = None,
     log_level: str | None = None,
 ) -> AgentConfig:
     """Given the environment and the agent's flags as they were typed, return its config; raise InputError."""
@@ -152,6 +163,9 @@ def load_agent(
         restic_path=place.read_optional("restic", restic, "RESTIC_MANAGER_RESTIC", _not_empty),
         reconnect_max=place.read("reconnect_max", reconnect_max, None, _seconds(1, 24 * _HOUR), "60s"),
         catch_up_delay=place.read("catch_up_delay", catch_up_delay, None, _seconds(0, 24 * _HOUR), "30s"),
+        offline=place.read("offline", offline, None, _yes_or_no, "yes"),
+        offline_grace=place.read("offline_grace", offline_grace, None, _seconds(1, 7 * 24 * _HOUR), "60s"),
+        offline_lease=place.read("offline_lease", offline_lease, None, _seconds(60, 3_660 * 24 * _HOUR), "30d"),
         cancel_grace=place.read("cancel_grace", None, None, _seconds(1, _HOUR), "30s"),
         log_level=place.read("log_level", log_level, "RESTIC_MANAGER_LOG_LEVEL", _level, "info"),
     )
@@ -301,6 +315,12 @@ def _timezone(text: str) -> str:
 def _level(text: str) -> str:
     check_level(text)
     return text
+
+
+def _yes_or_no(text: str) -> bool:
+    if text not in {"yes", "no"}:
+        raise InputError(f"{text!r} is neither yes nor no")
+    return text == "yes"
 
 
 def _not_empty(text: str) -> str:

@@ -6,10 +6,10 @@ asked to stop, its verdict is journaled and, if the link is up, sent. The second
 
 from __future__ import annotations
 
-import functools
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
@@ -17,29 +17,42 @@ from typing import Final
 import trio
 
 from restic_manager.agent import records
+from restic_manager.agent.cutoff import Sealing, Vault
+from restic_manager.agent.grace import Grace
 from restic_manager.agent.identity import Identity, IdentityFiles, establish
 from restic_manager.agent.journal import Journal, open_journal
-from restic_manager.agent.runner import EndLeftOver, Runner, RunOrder
+from restic_manager.agent.runner import Restic, Runner
 from restic_manager.agent.scheduler import Scheduler
 from restic_manager.agent.session import Session
 from restic_manager.agent.slots import Slots
+from restic_manager.agent.standing import StandingOrders, seal_with
 from restic_manager.agent.tool import ResticFacts, ResticTool
 from restic_manager.config import AgentConfig
 from restic_manager.domain.cron import splay_offset
 from restic_manager.link import Link, dial
 from restic_manager.protocol import codec
-from restic_manager.restic.orphans import end_orphans
 from restic_manager.runtime import datadir
 from restic_manager.runtime.bell import Bell
 from restic_manager.runtime.clock import Clock, SystemClock
 from restic_manager.runtime.signals import StopSignals, watch_signals
 from restic_manager.runtime.wakeup import open_alarm
+from restic_manager.secrets import open_sealer
 
 logger = logging.getLogger(__name__)
 
 JOURNAL: Final = "agent.db"
+KEY: Final = "agent.key"
 _FAREWELL_WITHIN: Final = 10.0
 """Seconds for the last reports to leave when the agent stops."""
+
+
+@dataclass(frozen=True)
+class Offline:
+    """How an agent goes on without its server: what seals its orders, the grace in seconds, how long they hold."""
+
+    sealing: Sealing
+    grace: float
+    lease: timedelta
 
 
 async def run_agent(config: AgentConfig, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -86,9 +99,9 @@ async def _run_as(
             dial_agent=lambda credential: dial(
                 config.server_url, path="/agent", bearer=credential, decoder=codec.from_server
             ),
-            run_order=tool.run,
-            restic=tool.facts,
-            end_left_over=functools.partial(end_orphans, kill_after=config.cancel_grace),
+            restic=tool,
+            restic_facts=tool.facts,
+            offline=_offline(config),
             drain=drain,
             reconnect_max=config.reconnect_max,
             catch_up_delay=config.catch_up_delay,
@@ -102,9 +115,9 @@ async def live(
     clock: Clock,
     *,
     dial_agent: Callable[[str], AbstractAsyncContextManager[Link]],
-    run_order: RunOrder,
-    restic: Callable[[], Awaitable[ResticFacts]],
-    end_left_over: EndLeftOver,
+    restic: Restic,
+    restic_facts: Callable[[], Awaitable[ResticFacts]],
+    offline: Offline | None,
     drain: trio.Event,
     reconnect_max: float,
     catch_up_delay: float,
@@ -115,11 +128,21 @@ async def live(
     Everything outside the process comes in as an argument, so that tests run it in virtual time. Durations in seconds;
     a catch_up_delay of 0 means that missed slots run at once.
     """
-    bell = Bell()
-    slots = Slots(journal, host_id=identity.host_id, ring=bell.ring)
-    runner = Runner(journal, slots, clock, run_order, ring=bell.ring)
+    bell, waited = Bell(), Bell()
+    sealing = None if offline is None else offline.sealing
+    slots = Slots(
+        journal,
+        host_id=identity.host_id,
+        ring=bell.ring,
+        grace=Grace(None if offline is None else offline.grace),
+        seal=seal_with(sealing),
+        waited=waited.ring,
+    )
+    runner = Runner(journal, slots, clock, restic, ring=bell.ring, vault=None if sealing is None else Vault(sealing))
+    if sealing is None:
+        await journal.write(records.drop_orders)
     await slots.load(clock.now())
-    await runner.recover(end_left_over)
+    await runner.recover()
     async with open_alarm(clock) as alarm:
         scheduler = Scheduler(slots, journal, clock, alarm, settle=_settle(catch_up_delay, identity.host_id))
         session = Session(
@@ -131,13 +154,26 @@ async def live(
             clock=clock,
             bell=bell,
             wake_scheduler=alarm.ring,
-            restic=restic,
+            restic=restic_facts,
+            standing_orders=offline is not None,
             reconnect_max=reconnect_max,
         )
         async with trio.open_nursery() as nursery:
             nursery.start_soon(scheduler.run, name="scheduler")
             nursery.start_soon(runner.run, name="runner")
             nursery.start_soon(session.run, name="session")
+            if offline is not None:
+                standing = StandingOrders(
+                    journal=journal,
+                    slots=slots,
+                    runner=runner,
+                    clock=clock,
+                    sealing=offline.sealing,
+                    host_id=identity.host_id,
+                    lease=offline.lease,
+                    bell=waited,
+                )
+                nursery.start_soon(standing.run, name="standing orders")
             task_status.started()
             await drain.wait()
             await runner.drain()
@@ -147,6 +183,14 @@ async def live(
             await scheduler.stamp()
             nursery.cancel_scope.cancel()
     logger.info("the agent has stopped")
+
+
+def _offline(config: AgentConfig) -> Offline | None:
+    """Return how this agent goes on without the server; None when it is told to keep no standing orders."""
+    if not config.offline:
+        return None
+    sealer = open_sealer(config.data_dir / KEY, create=True)
+    return Offline(sealer, config.offline_grace, timedelta(seconds=config.offline_lease))
 
 
 def _settle(catch_up_delay: float, host_id: str) -> timedelta:

@@ -34,6 +34,10 @@ CREATE TABLE entries (
     body BLOB NOT NULL,              -- protocol.messages.Entry, without its standing order
     watermark INTEGER NOT NULL       -- microseconds since 1970: slots through here are decided
 ) WITHOUT ROWID;
+CREATE TABLE orders (
+    schedule_id TEXT PRIMARY KEY,
+    sealed BLOB NOT NULL             -- protocol.messages.StandingOrder, sealed: it holds secrets
+) WITHOUT ROWID;
 CREATE TABLE fires (
     schedule_id TEXT NOT NULL,
     role TEXT NOT NULL,              -- pending or held: at most one each
@@ -53,7 +57,9 @@ CREATE TABLE jobs (
     started_at INTEGER,              -- null: never started (a tombstone)
     finished_at INTEGER,
     outcome BLOB,                    -- domain.model.Outcome
-    report_seq INTEGER               -- the outbox sequence of its latest verdict
+    report_seq INTEGER,              -- the outbox sequence of its latest verdict
+    pid INTEGER,                     -- of the restic that was spawned for it
+    sealed BLOB                      -- while it runs: its order, sealed, to look its snapshot up should we die
 ) WITHOUT ROWID;
 CREATE INDEX jobs_finished_at ON jobs (finished_at);
 CREATE TABLE outbox (seq INTEGER PRIMARY KEY, type TEXT NOT NULL, frame TEXT NOT NULL);

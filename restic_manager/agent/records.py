@@ -60,6 +60,7 @@ class Remembered:
     outbox: OutboxHead
     applied_epoch: str | None
     applied_version: int
+    with_orders: bool
     jobs: tuple[JobClaim, ...]
 
 
@@ -84,6 +85,7 @@ def remembered(db: sqlite3.Connection) -> Remembered:
         outbox=OutboxHead(head=outbox_head(db), acked=acked, acked_hash=get_meta(db, "outbox_acked_hash")),
         applied_epoch=get_meta(db, "applied_epoch"),
         applied_version=int(get_meta(db, "applied_version") or 0),
+        with_orders=get_meta(db, "applied_with_orders") == "1",
         jobs=tuple(claims),
     )
 
@@ -109,19 +111,36 @@ def load_schedules(
     return entries, fires
 
 
-def save_entry(db: sqlite3.Connection, entry: Entry, watermark: datetime) -> None:
-    """Store an entry as it is in force now. Its standing order holds secrets and is not kept in the clear: left out."""
+def save_entry(db: sqlite3.Connection, entry: Entry, watermark: datetime, sealed_order: bytes | None) -> None:
+    """Store an entry as it is in force now. Its standing order holds secrets: it is kept sealed, or not at all."""
     body = msgspec.json.encode(msgspec.structs.replace(entry, standing_order=None))
     db.execute(
         "INSERT INTO entries VALUES (?, ?, ?)"
         " ON CONFLICT (schedule_id) DO UPDATE SET body = excluded.body, watermark = excluded.watermark",
         (entry.schedule_id, body, to_micros(watermark)),
     )
+    if sealed_order is None:
+        db.execute("DELETE FROM orders WHERE schedule_id = ?", (entry.schedule_id,))
+    else:
+        db.execute("INSERT OR REPLACE INTO orders VALUES (?, ?)", (entry.schedule_id, sealed_order))
+
+
+def sealed_order(db: sqlite3.Connection, schedule_id: str) -> bytes | None:
+    """Given a schedule, return its sealed standing order, or None where none is kept."""
+    row = db.execute("SELECT sealed FROM orders WHERE schedule_id = ?", (schedule_id,)).fetchone()
+    return None if row is None else bytes(row[0])
+
+
+def drop_orders(db: sqlite3.Connection) -> None:
+    """Forget every standing order and what was kept of running jobs: this agent keeps no secrets."""
+    db.execute("DELETE FROM orders")
+    db.execute("UPDATE jobs SET sealed = NULL")
 
 
 def drop_entry(db: sqlite3.Connection, schedule_id: str) -> None:
-    """Forget an entry that left the set; its fires stay as the mark says."""
+    """Forget an entry that left the set, and its standing order; its fires stay as the mark says."""
     db.execute("DELETE FROM entries WHERE schedule_id = ?", (schedule_id,))
+    db.execute("DELETE FROM orders WHERE schedule_id = ?", (schedule_id,))
 
 
 def save_mark(db: sqlite3.Connection, schedule_id: str, before: Mark | None, after: Mark) -> None:
@@ -169,6 +188,8 @@ class JobRecord:
     finished_at: datetime | None
     outcome: Outcome | None
     report_seq: int | None
+    pid: int | None
+    sealed: bytes | None
 
 
 def find_job(db: sqlite3.Connection, job_id: str) -> JobRecord | None:
@@ -182,11 +203,13 @@ def running_jobs(db: sqlite3.Connection) -> list[JobRecord]:
     return [_job(row) for row in db.execute(f"{_JOB_COLUMNS} WHERE state = 'running'")]
 
 
-_JOB_COLUMNS: Final = "SELECT job_id, schedule_id, slot, state, started_at, finished_at, outcome, report_seq FROM jobs"
+_JOB_COLUMNS: Final = (
+    "SELECT job_id, schedule_id, slot, state, started_at, finished_at, outcome, report_seq, pid, sealed FROM jobs"
+)
 
 
 def _job(row: tuple[object, ...]) -> JobRecord:
-    job_id, schedule_id, slot, state, started_at, finished_at, outcome, report_seq = row
+    job_id, schedule_id, slot, state, started_at, finished_at, outcome, report_seq, pid, sealed = row
     return JobRecord(
         key=JobKey(
             job_id=str(job_id),
@@ -198,12 +221,21 @@ def _job(row: tuple[object, ...]) -> JobRecord:
         finished_at=from_micros(finished_at) if isinstance(finished_at, int) else None,
         outcome=msgspec.json.decode(outcome, type=Outcome) if isinstance(outcome, bytes) else None,
         report_seq=report_seq if isinstance(report_seq, int) else None,
+        pid=pid if isinstance(pid, int) else None,
+        sealed=sealed if isinstance(sealed, bytes) else None,
     )
 
 
-def job_started(db: sqlite3.Connection, key: JobKey) -> None:
-    """Record that restic is about to be spawned for this job."""
-    db.execute("INSERT INTO jobs VALUES (?, ?, ?, 'running', ?, NULL, NULL, NULL)", _key_columns(key))
+def note_pid(db: sqlite3.Connection, job_id: str, pid: int) -> None:
+    """Record which process runs this job: the evidence for whose lock is left, should we die."""
+    db.execute("UPDATE jobs SET pid = ? WHERE job_id = ?", (pid, job_id))
+
+
+def job_started(db: sqlite3.Connection, key: JobKey, sealed: bytes | None) -> None:
+    """Record that restic is about to be spawned for this job; sealed: its order, to look its snapshot up by."""
+    db.execute(
+        "INSERT INTO jobs VALUES (?, ?, ?, 'running', ?, NULL, NULL, NULL, NULL, ?)", (*_key_columns(key), sealed)
+    )
 
 
 def job_finished(
@@ -211,9 +243,9 @@ def job_finished(
 ) -> None:
     """Record a verdict; for a job that never started here this makes its row (a tombstone)."""
     db.execute(
-        "INSERT INTO jobs VALUES (?, ?, ?, 'finished', ?, ?, ?, ?) ON CONFLICT (job_id) DO UPDATE SET"
+        "INSERT INTO jobs VALUES (?, ?, ?, 'finished', ?, ?, ?, ?, NULL, NULL) ON CONFLICT (job_id) DO UPDATE SET"
         " state = 'finished', finished_at = excluded.finished_at, outcome = excluded.outcome,"
-        " report_seq = excluded.report_seq",
+        " report_seq = excluded.report_seq, sealed = NULL",
         (*_key_columns(key), to_micros(finished_at), msgspec.json.encode(outcome), report_seq),
     )
 

@@ -7,6 +7,7 @@ spawned; an id that is known is never run twice.
 
 from __future__ import annotations
 
+import functools
 import logging
 import sqlite3
 from collections import deque
@@ -18,10 +19,12 @@ from typing import Final, Protocol
 import trio
 
 from restic_manager.agent import records
+from restic_manager.agent.cutoff import CutOff, Vault, cut_off, look_up
 from restic_manager.agent.joblog import JobLogWriter, LogBudget, Stream
 from restic_manager.agent.journal import Journal, insist
 from restic_manager.agent.slots import Slots
-from restic_manager.domain.model import Failure, Outcome, Progress, Status, kind_of
+from restic_manager.domain.errors import StorageError
+from restic_manager.domain.model import Failure, Kind, Outcome, Progress, Status, kind_of
 from restic_manager.protocol.messages import CommandCancel, CommandRun, JobClaim, JobFinished, JobProgress, JobStarted
 from restic_manager.runtime.bell import Bell
 from restic_manager.runtime.clock import Clock
@@ -32,22 +35,28 @@ _ENDING_WITHIN: Final = 30.0
 """Seconds a verdict may take to reach the journal while everything around is being cancelled."""
 
 
-class RunOrder(Protocol):
-    """How an order is carried out: by restic in the program, by a pretend one in virtual-time tests."""
+class Restic(Protocol):
+    """How orders are carried out: by restic in the program, by a pretend one in virtual-time tests."""
 
-    def __call__(
+    async def run(
         self,
         order: CommandRun,
         *,
         on_lines: Callable[[Stream, Sequence[str]], Awaitable[None]],
         on_progress: Callable[[Progress], None],
+        on_spawned: Callable[[int], None],
         stop: trio.Event,
-    ) -> Awaitable[Outcome]:
+    ) -> Outcome:
         """Given an order, run it to its outcome; `stop` asks for the cancel ladder."""
 
+    async def end_left_over(self, job_ids: Sequence[str]) -> None:
+        """Given ids of jobs that a dead agent was running, end what is left of their processes."""
 
-EndLeftOver = Callable[[Sequence[str]], Awaitable[object]]
-"""Given ids of jobs that a dead agent was running, end what is left of their processes."""
+    async def look_up(self, order: CommandRun, pid: int | None) -> str | None:
+        """Given an order whose restic is gone, give back its lock, and return the snapshot it made, if it did.
+
+        Raise ManagerError when that cannot be found out now.
+        """
 
 
 @dataclass
@@ -61,15 +70,25 @@ class Runner:
     """Accepts orders and cancels, runs jobs, keeps the latest progress of each."""
 
     def __init__(
-        self, journal: Journal, slots: Slots, clock: Clock, run_order: RunOrder, *, ring: Callable[[], None]
+        self,
+        journal: Journal,
+        slots: Slots,
+        clock: Clock,
+        restic: Restic,
+        *,
+        ring: Callable[[], None],
+        vault: Vault | None = None,
     ) -> None:
+        """`vault` keeps what is needed to look a cut-off run up; None: nothing is kept."""
         self._journal = journal
         self._slots = slots
         self._clock = clock
-        self._run_order = run_order
+        self._restic = restic
         self._ring = ring
+        self._vault = vault
         self._waiting: deque[_Job] = deque()
         self._running: dict[str, _Job] = {}
+        self._cut_off: list[CutOff] = []
         self._progress: dict[str, Progress] = {}
         self._bell = Bell()
         self._draining = False
@@ -110,8 +129,8 @@ class Runner:
             await self._slots.ended_elsewhere(command.job_id, self._clock.now())
             return
         job = self._find(command.job_id)
-        if job is not None and job.order.job_id in self._running:
-            job.stop.set()
+        if job is not None and job not in self._waiting:
+            job.stop.set()  # one that is being looked up has nothing to stop: what is found is its verdict
             return
         if job is None:
             known = await self._journal.read(lambda db: records.find_job(db, command.job_id))
@@ -150,30 +169,52 @@ class Runner:
 
     # -- running -------------------------------------------------------------------------------------------------------
 
-    async def recover(self, end_left_over: EndLeftOver) -> None:
-        """Before anything runs: jobs the process before left behind are ended where they still run, and interrupted."""
+    async def recover(self) -> None:
+        """Before anything runs: end what the process before left running, and say what is known of its jobs.
+
+        A backup that was cut off may have made its snapshot all the same: it is looked up by `run`, as long as that
+        takes, and counts as unfinished meanwhile. What cannot be looked up is interrupted.
+        """
         left = await self._journal.read(records.running_jobs)
-        await end_left_over([record.key.job_id for record in left])
+        await self._restic.end_left_over([record.key.job_id for record in left])
         for record in left:
-            failure = Failure(
-                code="agent_stopped", message="the agent stopped while this job ran; how far restic came is not known"
-            )
-            outcome = Outcome(status=Status.INTERRUPTED, error=failure)
-            await self._finish(record.key, outcome)
+            order = None if self._vault is None else self._vault.open_order(record)
+            if order is None or kind_of(order.spec) is not Kind.BACKUP:
+                await self._finish(record.key, cut_off(None))
+            else:
+                self._cut_off.append(CutOff(record.key, order, record.pid))
+                self._slots.job_accepted(record.key.job_id, record.key.schedule_id)
         await self._journal.write(lambda db: records.forget_old_jobs(db, self._clock.now()))
         self._budget.set_waiting(await self._journal.read(records.outbox_size))
 
     async def run(self) -> None:
         """Start waiting jobs as the runner gets free, for ever; each in the `jobs` nursery."""
-        async with trio.open_nursery() as jobs:
+        async with trio.open_nursery() as self._jobs:
+            for left in self._cut_off:
+                self._jobs.start_soon(self._look_up, left, name=f"look-up {left.key.job_id[:8]}")
             while True:
                 while self._waiting and not self._draining and not self._heavy_running():
                     job = self._waiting.popleft()
                     self._running[job.order.job_id] = job
-                    jobs.start_soon(self._run_job, job, name=f"job {job.order.job_id[:8]}")
+                    self._jobs.start_soon(self._run_job, job, name=f"job {job.order.job_id[:8]}")
                 if self._draining and not self._running:
                     self._idle.set()
                 await self._bell.wait()
+
+    async def _look_up(self, left: CutOff) -> None:
+        """Ask the repository for the snapshot of a run that was cut off, until it answers or LOOK_UP_FOR is over."""
+        outcome = await look_up(self._restic, left)
+        await insist(f"the verdict of job {left.key.job_id}", lambda: self._finish(left.key, outcome))
+        self._cut_off.remove(left)
+
+    def _note_pid(self, job_id: str, pid: int) -> None:
+        self._jobs.start_soon(self._store_pid, job_id, pid, name=f"pid of job {job_id[:8]}")
+
+    async def _store_pid(self, job_id: str, pid: int) -> None:
+        try:
+            await self._journal.write(lambda db: records.note_pid(db, job_id, pid))
+        except StorageError as error:
+            logger.warning("job %s: its process could not be noted: %s", job_id, error.message)
 
     async def drain(self) -> None:
         """Start nothing more, ask what runs to stop, and return when it has ended and its verdict is journaled."""
@@ -190,9 +231,10 @@ class Runner:
     async def _run_job(self, job: _Job) -> None:
         try:
             key = _key(job.order, self._clock.now())
+            sealed = None if self._vault is None else self._vault.seal_order(job.order)
             await insist(
                 f"the start of job {key.job_id}",
-                lambda: self._slots.job_started(key, also=lambda db: _write_started(db, key)),
+                lambda: self._slots.job_started(key, also=lambda db: _write_started(db, key, sealed)),
             )
             outcome = await self._outcome(job)
             try:
@@ -210,9 +252,10 @@ class Runner:
         """Run the order behind its own crash barrier: a bug of ours is one failed job, not a stopped agent."""
         log = JobLogWriter(self._journal, self._clock, self._budget, job.order.job_id, ring=self._ring)
         try:
-            outcome = await self._run_order(
+            outcome = await self._restic.run(
                 job.order,
                 on_lines=log.lines,
+                on_spawned=functools.partial(self._note_pid, job.order.job_id),
                 on_progress=lambda progress: self._note_progress(job.order.job_id, progress),
                 stop=job.stop,
             )
@@ -268,6 +311,9 @@ class Runner:
     def _find(self, job_id: str) -> _Job | None:
         if job_id in self._running:
             return self._running[job_id]
+        for left in self._cut_off:
+            if left.key.job_id == job_id:
+                return _Job(left.order)
         return next((job for job in self._waiting if job.order.job_id == job_id), None)
 
     def _note_progress(self, job_id: str, progress: Progress) -> None:
@@ -279,7 +325,7 @@ def _key(order: CommandRun, started_at: datetime | None = None) -> records.JobKe
     return records.JobKey(order.job_id, order.schedule_id, order.scheduled_at, started_at)
 
 
-def _write_started(db: sqlite3.Connection, key: records.JobKey) -> None:
+def _write_started(db: sqlite3.Connection, key: records.JobKey, sealed: bytes | None) -> None:
     started_at = key.started_at
     if started_at is None:
         raise ValueError("a job starts at an instant")
@@ -293,5 +339,5 @@ def _write_started(db: sqlite3.Connection, key: records.JobKey) -> None:
             scheduled_at=key.slot,
         )
 
-    records.job_started(db, key)
+    records.job_started(db, key, sealed)
     records.append_reports(db, [report])

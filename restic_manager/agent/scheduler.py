@@ -7,6 +7,7 @@ woke. Notices when the clock jumped (a suspend, an administrator, NTP) by compar
 from __future__ import annotations
 
 import logging
+import sqlite3
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -70,7 +71,13 @@ class Scheduler:
     async def stamp(self) -> None:
         """Note in the journal that the agent is alive now (also when it stops on purpose)."""
         now = self._clock.now()
-        await self._journal.write(lambda db: records.set_meta(db, "alive_at", instant_text(now)))
+        stamps = ("alive_at", "contact_at") if self._slots.in_contact else ("alive_at",)
+
+        def write(db: sqlite3.Connection) -> None:
+            for stamp in stamps:
+                records.set_meta(db, stamp, instant_text(now))
+
+        await self._journal.write(write)
         self._stamped = now
 
     async def _stamp(self, now: datetime) -> None:

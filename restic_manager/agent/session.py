@@ -27,11 +27,13 @@ from restic_manager.agent.runner import Runner
 from restic_manager.agent.slots import Slots
 from restic_manager.agent.tool import ResticFacts
 from restic_manager.domain.errors import RefusedError, StorageError, UnreachableError
+from restic_manager.domain.instants import instant_text
 from restic_manager.domain.model import new_id
 from restic_manager.link import Link, LinkClosed
 from restic_manager.protocol.codec import WireError
 from restic_manager.protocol.fitting import claims_that_fit
 from restic_manager.protocol.messages import (
+    CAP_STANDING_ORDERS,
     PROTOCOL_VERSION,
     Ack,
     CommandCancel,
@@ -93,6 +95,7 @@ class Session:
         bell: Bell,
         wake_scheduler: Callable[[], None],
         restic: Callable[[], Awaitable[ResticFacts]],
+        standing_orders: bool,
         reconnect_max: float,
     ) -> None:
         self._identity = identity
@@ -104,11 +107,13 @@ class Session:
         self._bell = bell
         self._wake_scheduler = wake_scheduler
         self._restic = restic
+        self._standing_orders = standing_orders
         self._reconnect_max = reconnect_max
         self._instance_id = new_id()
         self._spread = 0.0
         self._acked = 0
         self._server_ahead = timedelta()
+        self._welcomed_at = clock.now()
         self._parts: _Parts | None = None  # of a set that has not come whole yet
         self._complete: _Parts | None = None  # one that has, and waits to be applied
         self._set_bell = Bell()
@@ -182,9 +187,11 @@ class Session:
     async def _greet(self, link: Link) -> Welcome:
         remembered = await self._journal.read(records.remembered)
         restic = await self._restic()
+        same_kind = remembered.with_orders is self._standing_orders
         await link.send(
             Hello(
                 protocol=PROTOCOL_VERSION,
+                capabilities=(CAP_STANDING_ORDERS,) if self._standing_orders else (),
                 agent_version=__version__,
                 restic_version=restic.version,
                 restic_problem=restic.problem,
@@ -196,7 +203,8 @@ class Session:
                 journal_id=remembered.journal_id,
                 outbox=remembered.outbox,
                 applied_epoch=remembered.applied_epoch,
-                applied_version=remembered.applied_version,
+                # A set applied without standing orders is not the one we want now, nor the other way round.
+                applied_version=remembered.applied_version if same_kind else 0,
                 jobs=claims_that_fit(remembered.jobs + self._runner.claims()),
                 clock=self._clock.now(),
             )
@@ -222,13 +230,14 @@ class Session:
     # -- the live link -------------------------------------------------------------------------------------------------
 
     async def _live(self, link: Link, welcome: Welcome) -> None:
-        self._server_ahead = welcome.clock - self._clock.now()
+        self._welcomed_at = self._clock.now()
+        self._server_ahead = welcome.clock - self._welcomed_at
         self._parts = self._complete = None
         self._acked = welcome.acked_through
         self._link = link
         link.start_heartbeat(welcome.heartbeat_interval, self._clock)
         logger.info("connected to %s as host %s", link.remote, welcome.host_name)
-        await self._journal.write(lambda db: records.acknowledge(db, welcome.acked_through))
+        await self._journal.write(functools.partial(self._welcomed, welcome=welcome))
         try:
             await self._slots.link_up(self._clock.now())
             async with trio.open_nursery() as nursery:
@@ -241,6 +250,10 @@ class Session:
             self._slots.link_down()
             self._link = None
             self._note_shrunk()
+
+    def _welcomed(self, db: sqlite3.Connection, welcome: Welcome) -> None:
+        records.acknowledge(db, welcome.acked_through)
+        records.set_meta(db, "contact_at", instant_text(self._welcomed_at))
 
     async def _listen(self, link: Link) -> None:
         while True:
@@ -312,6 +325,7 @@ class Session:
                 ended=ended,
                 to_local=functools.partial(self._to_local, now=now),
                 now=now,
+                with_orders=self._standing_orders,
             )
             self._wake_scheduler()
             await link.send(ack)

@@ -7,7 +7,9 @@ know how a message travels and how a job is run.
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import secrets
 import sqlite3
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -19,6 +21,7 @@ import trio
 
 from restic_manager.agent import records
 from restic_manager.agent.entries import CHECKPOINT_EVERY, decode_entries, plan_of
+from restic_manager.agent.grace import Grace
 from restic_manager.agent.journal import Journal
 from restic_manager.agent.tracking import Change, Tracked, entry_change, joined
 from restic_manager.agent.wakes import Wakes
@@ -45,12 +48,29 @@ _LOOK_AT_ONCE: Final = 500
 
 
 class Slots:
-    """All schedules of this host. `ring` wakes the session: there is a fire or a report to send."""
+    """All schedules of this host.
 
-    def __init__(self, journal: Journal, *, host_id: str, ring: Callable[[], None]) -> None:
+    ring: wakes the session, there is a fire or a report to send. seal: keeps an entry's standing order. waited: what
+    the pending fires wait for has changed (`grace` knows).
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        *,
+        host_id: str,
+        ring: Callable[[], None],
+        grace: Grace | None = None,
+        seal: Callable[[Entry], bytes | None] = lambda _entry: None,
+        waited: Callable[[], None] = lambda: None,
+    ) -> None:
         self._journal = journal
         self._host_id = host_id
         self._ring = ring
+        self.grace = Grace(None) if grace is None else grace
+        self._seal = seal
+        self._waited = waited
+        self._digest_key = secrets.token_bytes(32)
         self._lock = trio.Lock()
         self._tracked: dict[str, Tracked] = {}
         self._wakes = Wakes()
@@ -73,6 +93,15 @@ class Slots:
         for schedule_id, (pending, sent, superseded, held) in fires.items():
             mark = Mark(now, pending, sent=sent, superseded=superseded, held=held)
             self._tracked[schedule_id] = Tracked(None, mark)
+        for schedule_id, tracked in self._tracked.items():
+            self._note_grace(schedule_id, Mark(now), tracked.mark)
+
+    def pending_slot(self, schedule_id: str) -> tuple[Entry, datetime] | None:
+        """Given a schedule, return its entry and the slot whose fire is pending, unless a job of it is under way."""
+        tracked = self._tracked.get(schedule_id)
+        if tracked is None or tracked.entry is None or tracked.mark.pending is None or tracked.jobs:
+            return None
+        return tracked.entry, tracked.mark.pending.slot
 
     # -- time ----------------------------------------------------------------------------------------------------------
 
@@ -118,10 +147,12 @@ class Slots:
         ended: Iterable[Ended],
         to_local: Callable[[datetime], datetime],
         now: datetime,
+        with_orders: bool = False,
     ) -> ScheduleAck:
         """Replace the whole set by this one, in one transaction, and return the ack to send.
 
-        to_local translates the server's stamps to this host's clock, never beyond now. A slot falling into the swap is
+        to_local translates the server's stamps to this host's clock, never beyond now. with_orders: this agent keeps
+        standing orders, and asked for a set that has them. A slot falling into the swap is
         looked at first, under the timing it belongs to.
         """
         entries, refused = await decode_entries(raw_entries)
@@ -146,6 +177,7 @@ class Slots:
             def note(db: sqlite3.Connection) -> None:
                 records.set_meta(db, "applied_epoch", epoch)
                 records.set_meta(db, "applied_version", str(version))
+                records.set_meta(db, "applied_with_orders", "1" if with_orders else "0")
 
             await self._commit(changes, also=note)
             logger.info("schedules: version %d applied, %d in use, %d refused", version, len(entries), len(refused))
@@ -157,6 +189,7 @@ class Slots:
         """The link stands and was welcomed: every pending fire is to be sent, and counts as sent from here on."""
         async with self._lock:
             self._link_up = True
+            self.grace.link_up(trio.current_time())
             changes = []
             for schedule_id, tracked in self._tracked.items():
                 if tracked.mark.pending is None or tracked.mark.superseded:
@@ -167,10 +200,17 @@ class Slots:
             await self._commit(changes)
         self._ring()
 
+    @property
+    def in_contact(self) -> bool:
+        """Whether the server is being heard now."""
+        return self._link_up
+
     def link_down(self) -> None:
         """The link is gone: fires wait, unsent, until it is back."""
         self._link_up = False
         self._to_send.clear()
+        self.grace.link_down(trio.current_time())
+        self._waited()
 
     def take_fires(self) -> list[ScheduleFire]:
         """Return the fires to hand to the writer now, each once a link."""
@@ -210,7 +250,10 @@ class Slots:
             elif answer.status is not None and answer.status.terminal:
                 changes = [Change(answer.schedule_id, tracked.closed(now))]
             else:
-                return  # dispatched: the fire stays pending until its job starts here
+                # Dispatched: the fire stays pending until its job starts here, and its order is waited for.
+                self.grace.answered(answer.schedule_id, trio.current_time())
+                self._waited()
+                return
             await self._commit(changes)
 
     async def ended_elsewhere(self, job_id: str, now: datetime) -> None:
@@ -274,7 +317,7 @@ class Slots:
             for change in dirty:
                 before = self._tracked.get(change.schedule_id)
                 if change.entry is not None:
-                    records.save_entry(db, change.entry, change.step.mark.watermark)
+                    records.save_entry(db, change.entry, change.step.mark.watermark, self._seal(change.entry))
                 elif change.gone:
                     records.drop_entry(db, change.schedule_id)
                 records.save_mark(db, change.schedule_id, None if before is None else before.mark, change.step.mark)
@@ -305,7 +348,9 @@ class Slots:
         before = self._tracked.get(change.schedule_id)
         if before is None or change.gone:
             return True
-        if change.entry is not None and change.entry != before.entry:
+        if change.entry is not None and (
+            _without_order(change.entry) != before.entry or self._digest(change.entry) != before.order_digest
+        ):
             return True
         return replace(before.mark, running=False) != replace(change.step.mark, running=False)
 
@@ -317,9 +362,11 @@ class Slots:
         is_new_fire = mark.pending is not None and (mark.pending != tracked.mark.pending or not tracked.mark.sent)
         if mark.pending is not None and mark.pending != tracked.mark.pending:
             tracked.lateness = self._gap_before(mark.pending)
+        self._note_grace(change.schedule_id, tracked.mark, mark)
         tracked.mark = mark
         if change.entry is not None:
-            tracked.entry = msgspec.structs.replace(change.entry, standing_order=None)
+            tracked.entry = _without_order(change.entry)
+            tracked.order_digest = self._digest(change.entry)
         if change.gone:
             tracked.entry = None
             self._wakes.set(change.schedule_id, None)
@@ -334,6 +381,21 @@ class Slots:
             self._wakes.set(change.schedule_id, None)
         if is_new_fire and mark.sent and self._link_up:
             self._to_send[change.schedule_id] = None
+
+    def _note_grace(self, schedule_id: str, before: Mark, after: Mark) -> None:
+        if after.pending is None or after.superseded:
+            self.grace.closed(schedule_id)
+        else:
+            in_place = before.pending is not None and not before.sent
+            self.grace.opened(schedule_id, after.pending.slot, trio.current_time(), in_place=in_place)
+        if after.pending != before.pending:
+            self._waited()
+
+    def _digest(self, entry: Entry) -> bytes | None:
+        """Return what tells whether an entry's standing order has changed; keyed, because it is made from secrets."""
+        if entry.standing_order is None:
+            return None
+        return hashlib.blake2b(msgspec.json.encode(entry.standing_order), key=self._digest_key, digest_size=16).digest()
 
     def _report(self, schedule_id: str, item: Decided) -> records.MakeReport:
         evidence = None
@@ -364,3 +426,7 @@ class Slots:
         if gap is None or gap.since is None or gap.until is None or last < gap.since or first > gap.until:
             return None
         return gap
+
+
+def _without_order(entry: Entry) -> Entry:
+    return msgspec.structs.replace(entry, standing_order=None)

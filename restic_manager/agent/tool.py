@@ -6,6 +6,7 @@ installation succeeds without a restart.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,10 @@ from restic_manager.agent.joblog import Stream
 from restic_manager.domain.errors import ManagerError
 from restic_manager.domain.model import Failure, Outcome, Progress, Status
 from restic_manager.protocol.messages import CommandRun
-from restic_manager.restic.run import Binary, Task, find_binary, run_task
+from restic_manager.restic.orphans import end_orphans
+from restic_manager.restic.run import Binary, Task, find_binary, make_asker, run_task
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,7 @@ class ResticTool:
         *,
         on_lines: Callable[[Stream, Sequence[str]], Awaitable[None]],
         on_progress: Callable[[Progress], None],
+        on_spawned: Callable[[int], None],
         stop: trio.Event,
     ) -> Outcome:
         """Given an order, run it to its outcome."""
@@ -71,23 +76,40 @@ class ResticTool:
             binary = await self.binary()
         except ManagerError as error:
             return Outcome(status=Status.FAILED, error=Failure(code=error.code, message=error.message))
-        task = Task(
-            job_id=order.job_id,
-            schedule_id=order.schedule_id,
-            spec=order.spec,
-            repo=order.repo,
-            restic_host=order.restic_host,
-            limits=order.limits,
-        )
         return await run_task(
-            task,
+            _task(order),
             binary=binary,
             cache_dir=self._cache_dir,
             on_lines=on_lines,
             on_progress=on_progress,
+            on_spawned=on_spawned,
             stop=stop,
             kill_after=self._kill_after,
         )
+
+    async def end_left_over(self, job_ids: Sequence[str]) -> None:
+        """Given ids of jobs that a dead agent was running, end what is left of their processes, in order first."""
+        for orphan in await end_orphans(job_ids, kill_after=self._kill_after):
+            if orphan.leader:
+                logger.warning("job %s: ended its restic (process %d), left by a dead agent", orphan.job_id, orphan.pid)
+
+    async def look_up(self, order: CommandRun, pid: int | None) -> str | None:
+        """Given an order whose restic is gone, give back its lock, and return the snapshot it made, if it did."""
+        asker = make_asker(_task(order), binary=await self.binary(), cache_dir=self._cache_dir)
+        if pid is not None:
+            await asker.release_lock(pid)
+        return await asker.find_snapshot(order.job_id)
+
+
+def _task(order: CommandRun) -> Task:
+    return Task(
+        job_id=order.job_id,
+        schedule_id=order.schedule_id,
+        spec=order.spec,
+        repo=order.repo,
+        restic_host=order.restic_host,
+        limits=order.limits,
+    )
 
 
 def _stamp(path: str) -> tuple[int, int] | None:

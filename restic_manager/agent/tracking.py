@@ -29,6 +29,7 @@ class Tracked:
     mark: Mark
     jobs: set[str] = field(default_factory=set)
     lateness: Evidence | None = None  # what made the pending catch-up late
+    order_digest: bytes | None = None  # of the entry's standing order, which is kept sealed and not here
 
     def look(self, now: datetime, settled_at: datetime | None) -> Step:
         """Return what is due now of a schedule that has an entry."""

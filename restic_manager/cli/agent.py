@@ -79,6 +79,28 @@ def agent(
             show_default=False,
         ),
     ] = None,
+    offline_grace: Annotated[
+        str | None,
+        typer.Option(
+            "--offline-grace",
+            metavar="D",
+            help="How long a due slot waits for the server before it runs without it. [default: 60s]",
+            show_default=False,
+        ),
+    ] = None,
+    offline_lease: Annotated[
+        str | None,
+        typer.Option(
+            "--offline-lease",
+            metavar="D",
+            help="How long slots run without the server since it was last heard. [default: 30d]",
+            show_default=False,
+        ),
+    ] = None,
+    no_offline: Annotated[
+        bool,
+        typer.Option("--no-offline", help="Keep no repository passwords here, and always wait for the server."),
+    ] = False,
     log_level: LogLevelOption = None,
 ) -> int:
     """Run on a host: keep its schedules, run its backups, report to the server, also after the server was away.
@@ -101,6 +123,9 @@ def agent(
             restic=restic,
             reconnect_max=reconnect_max,
             catch_up_delay=catch_up_delay,
+            offline="no" if no_offline else None,
+            offline_grace=offline_grace,
+            offline_lease=offline_lease,
             log_level=log_level,
         )
         start_log(loaded.log_level, loaded.token)

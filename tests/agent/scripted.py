@@ -12,7 +12,7 @@ from typing import TypeVar
 import trio
 import trio.testing
 
-from restic_manager.agent.app import live
+from restic_manager.agent.app import Offline, live
 from restic_manager.agent.identity import Identity
 from restic_manager.agent.journal import Journal, open_journal
 from restic_manager.agent.tool import ResticFacts
@@ -27,6 +27,9 @@ from restic_manager.domain.model import (
     Status,
     Timing,
     slot_job_id,
+)
+from restic_manager.domain.model import (
+    Offline as OfflineRule,
 )
 from restic_manager.link import Link, LinkClosed, answer, dial
 from restic_manager.protocol import codec
@@ -43,13 +46,14 @@ from restic_manager.protocol.messages import (
     ScheduleFire,
     ScheduleFired,
     ScheduleSet,
+    StandingOrder,
     Welcome,
 )
 from restic_manager.runtime.clock import DrivenClock
 
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 HOST = Identity(host_id="host-1", host_name="web1", credential="rmc1-x", token_sha256="t")
-REPO = RepoAccess(repo_id="repo-1", url="/srv/repo", password="pw")
+REPO = RepoAccess(repo_id="repo-1", url="/srv/repo", password="a-planted-secret")
 SPEC = BackupSpec(paths=("/etc",))
 M = TypeVar("M", bound=Message)
 
@@ -63,6 +67,8 @@ def entry(
     since: datetime = START,
     overlap: Overlap = Overlap.QUEUE,
     splay: int = 0,
+    offline: OfflineRule = OfflineRule.RUN,
+    with_order: bool = False,
 ) -> Entry:
     return Entry(
         schedule_id=schedule_id,
@@ -71,7 +77,9 @@ def entry(
         timing=Timing(cron=cron, timezone="UTC", anchor=START, splay=splay),
         enabled=enabled,
         overlap=overlap,
+        offline=offline,
         effective_from=since,
+        standing_order=StandingOrder(spec=SPEC, repo=REPO, restic_host="web1") if with_order else None,
     )
 
 
@@ -117,15 +125,30 @@ class PretendRestic:
     most_at_once: int = 0
     clock: DrivenClock | None = None
 
-    async def __call__(
+    left_over: list[str] = field(default_factory=list)
+    snapshots: dict[str, str] = field(default_factory=dict)
+    unreachable: int = 0
+
+    async def end_left_over(self, job_ids: Sequence[str]) -> None:
+        self.left_over += job_ids
+
+    async def look_up(self, order: CommandRun, pid: int | None) -> str | None:
+        if self.unreachable:
+            self.unreachable -= 1
+            raise UnreachableError("the repository is away")
+        return self.snapshots.get(order.job_id)
+
+    async def run(
         self,
         order: CommandRun,
         *,
         on_lines: Callable[..., Awaitable[None]],
         on_progress: Callable[[Progress], None],
+        on_spawned: Callable[[int], None],
         stop: trio.Event,
     ) -> Outcome:
         assert self.clock is not None
+        on_spawned(4711)
         self.ran.append((order.job_id, self.clock.now()))
         self.now += 1
         self.most_at_once = max(self.most_at_once, self.now)
@@ -212,7 +235,8 @@ class World:
         )
         self.acked = 0
         self.catch_up_delay = 0.0
-        self.left_over: list[str] = []
+        self.offline: Offline | None = None
+        self.reconnect_max = 60.0
 
     async def start(self) -> None:
         self.agent = await self.nursery.start(self._agent)
@@ -233,20 +257,17 @@ class World:
                         self.journal,
                         self.clock,
                         dial_agent=self._dial,
-                        run_order=self.restic,
-                        restic=self._facts,
-                        end_left_over=self._end_left_over,
+                        restic=self.restic,
+                        restic_facts=self._facts,
+                        offline=self.offline,
                         drain=self.drain,
-                        reconnect_max=60,
+                        reconnect_max=self.reconnect_max,
                         catch_up_delay=self.catch_up_delay,
                         task_status=task_status,
                     )
 
                 await nursery.start(run)
                 task_status.started(scope)
-
-    async def _end_left_over(self, job_ids: Sequence[str]) -> None:
-        self.left_over += job_ids
 
     async def _facts(self) -> ResticFacts:
         return ResticFacts("0.18.0", None)

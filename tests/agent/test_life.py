@@ -446,7 +446,7 @@ class TestLosses:
             assert finished.outcome.status is Status.INTERRUPTED
             assert finished.outcome.error is not None
             assert finished.outcome.error.code == "agent_stopped"
-            assert here.left_over == [finished.job_id]
+            assert here.restic.left_over == [finished.job_id]
 
     async def test_draining_ends_the_job_and_delivers_its_verdict(
         self, tmp_path: Path, autojump_clock: MockClock

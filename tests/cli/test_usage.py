@@ -185,7 +185,7 @@ def test_a_reader_that_has_seen_enough_is_no_failure(server: StubServer, tmp_pat
     server.on("GET", "/v1/hosts", [samples.host(name=f"host{number}") for number in range(5_000)])
     listing = f"{sys.executable} -m restic_manager host list --server {tmp_path / 'server.sock'}"
     line = f"{listing} | head -1; echo ${{PIPESTATUS[0]}}"
-    ended = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=30, check=True)  # noqa: S607
+    ended = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=30, check=True)
     assert ended.stdout.splitlines()[0].startswith("NAME")
     assert ended.stdout.splitlines()[1] == "0"
     assert ended.stderr == ""

@@ -230,8 +230,6 @@ def test_numbers_in_the_text(phrase: str, true: bool) -> None:
 def test_what_is_said_not_to_be_in_use_is_not() -> None:
     """When one of these comes into use, its paragraph has to go."""
     text = source("agent")
-    assert "CAP_STANDING_ORDERS" not in text
-    assert "capabilities=" not in text
     assert "clock_back" not in text
     assert "limits=" not in source("server")
 

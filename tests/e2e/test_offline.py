@@ -1,0 +1,67 @@
+"""Promise 2 with real processes: the server is down, every due backup runs, and afterwards every slot is explained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from restic_manager.domain.model import Status
+from tests.e2e.stage import stage, until
+from tests.e2e.test_loop import every_slot_is_explained
+from tests.support.fake_restic import install, saved_snapshots
+
+pytestmark = pytest.mark.timeout(180)
+
+
+def test_backups_go_on_while_the_server_is_down_and_are_told_afterwards(tmp_path: Path) -> None:
+    fake = install(tmp_path / "bin")
+    with stage(tmp_path) as here:
+        server = here.start_server()
+        here.start_agent("web1", "--offline-grace", "1s", restic=fake.path)
+        repo = here.add_repo()
+        here.ok("repo", "init", "main", "--host", "web1", "--wait")
+        here.ok("schedule", "add", "four", "--host", "web1", "--every", "4s", "--repo", "main", "/etc")
+        until("a run", lambda: here.jobs(schedule="four", status=Status.SUCCEEDED))
+        server.kill()
+        before = len(fake.invocations("backup"))
+        until("five runs without the server", lambda: len(fake.invocations("backup")) >= before + 5, seconds=60)
+        here.start_server()
+        until("web1 to be back", lambda: here.online("web1"))
+        backed_up = len(fake.invocations("backup"))
+        until("what was missed", lambda: len(here.jobs(schedule="four", status=Status.SUCCEEDED)) >= backed_up)
+        here.ok("schedule", "disable", "four")
+        until("the last run", lambda: all(job.status.terminal for job in here.jobs()))
+        fates = every_slot_is_explained(here, "four", 4)
+        assert set(fates.values()) == {"ran"}
+        assert len(saved_snapshots(repo)) == len(fates) == len(fake.invocations("backup"))
+        assert all(here.log_lines(job.id) for job in here.jobs(schedule="four"))
+
+
+def test_a_backup_cut_off_after_its_snapshot_counts(tmp_path: Path) -> None:
+    steps = [{"snapshot": True}, {"touch": str(tmp_path / "saved")}, {"sleep": 120}]
+    fake = install(tmp_path / "bin", backup={"steps": steps})
+    with stage(tmp_path) as here:
+        here.start_server()
+        agent = here.start_agent("web1", restic=fake.path)
+        repo = here.add_repo()
+        here.ok("repo", "init", "main", "--host", "web1", "--wait")
+        here.ok("schedule", "add", "s", "--host", "web1", "--every", "1h", "--repo", "main", "/etc")
+        job = here.json("schedule", "run", "s")[0]
+        until("the snapshot", (tmp_path / "saved").exists)
+        agent.kill()
+        here.start_agent("web1", restic=fake.path)
+        ended = here.finished(job["id"])
+        assert ended.status is Status.SUCCEEDED, ended.error
+        assert ended.snapshot_id == saved_snapshots(repo)[0]["id"]
+
+
+def test_an_idle_agent_with_standing_orders_stays_small(tmp_path: Path) -> None:
+    fake = install(tmp_path / "bin")
+    with stage(tmp_path) as here:
+        here.start_server()
+        agent = here.start_agent("web1", restic=fake.path)
+        here.add_repo()
+        here.ok("schedule", "add", "s", "--host", "web1", "--every", "1h", "--repo", "main", "/etc")
+        here.ok("schedule", "run", "s", "--wait")
+        assert agent.resident_mb() < 50
