@@ -1,12 +1,15 @@
 """A job's log on its way into the outbox: chunks of lines, numbered over the job, within what the outbox may hold.
 
-While the server is away the outbox grows; beyond `OUTBOX_LIMIT` log lines are left out and counted, and the next chunk
-says how many. A verdict is never left out. Knows nothing of restic and of the server's own cap on a log.
+While the server is away the outbox grows; beyond `OUTBOX_LIMIT` log lines are left out of the middle and counted, and
+the next chunk says how many. A verdict is never left out. Knows nothing of restic and of the server's own cap on a log.
 """
 
 from __future__ import annotations
 
+import itertools
 import logging
+import operator
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Literal
 
@@ -22,6 +25,10 @@ Stream = Literal["stdout", "stderr", "agent"]
 
 OUTBOX_LIMIT: Final = 64 << 20
 """Characters the outbox may hold before log lines are left out."""
+TAIL_LINES: Final = 200
+"""Last lines of a job that wait in memory when nothing more may go into the outbox."""
+TAIL_LINE: Final = 1_000
+"""Characters kept of each of them."""
 
 
 class LogBudget:
@@ -44,7 +51,11 @@ class LogBudget:
 
 
 class JobLogWriter:
-    """Takes a job's lines and journals them as reports."""
+    """Takes a job's lines and journals them as reports.
+
+    What cannot be kept is left out of the middle: the last TAIL_LINES lines wait in memory, because a log's end says
+    why a job failed, and go out as soon as there is room, at the latest when the job is over.
+    """
 
     def __init__(
         self, journal: Journal, clock: Clock, budget: LogBudget, job_id: str, *, ring: Callable[[], None]
@@ -54,8 +65,9 @@ class JobLogWriter:
         self._budget = budget
         self._job_id = job_id
         self._ring = ring
-        self._next_line = 1
-        self._dropped = 0
+        self._numbered = 0  # lines that are stored or left out: the next one stored has a higher number
+        self._dropped = 0  # lines left out since the last one stored
+        self._tail: deque[tuple[Stream, str]] = deque()
         self._failing = False
 
     async def lines(self, stream: Stream, lines: Sequence[str]) -> None:
@@ -63,30 +75,49 @@ class JobLogWriter:
 
         Lines that cannot be kept are counted, and the next that can says how many: a log never fails its job.
         """
-        first_line, dropped = self._next_line, self._dropped
-        reports: list[records.MakeReport] = []
-        for chunk in _chunks(lines):
-            text = "\n".join(chunk)
-            if self._budget.take(len(text)):
-                reports.append(self._report(stream, text, first_line, dropped))
-                dropped = 0
-            else:
-                dropped += len(chunk)
-            first_line += len(chunk)
-        if reports and not await self._store(reports):
-            dropped = self._dropped + len(lines)
-        self._next_line, self._dropped = first_line, dropped
+        await self._flush_tail()
+        left = list(lines)
+        if not self._tail:
+            left = await self._store(stream, left)
+        self._keep_tail(stream, left)
 
     async def close(self) -> None:
-        """The job is over: if lines were left out at its end, say so in a last line of our own."""
-        if self._dropped:
-            line = (
-                f"{self._dropped} lines before this one were left out: the agent's outbox was full, or its journal "
-                "could not be written"
-            )
-            await self._store([self._report("agent", line, self._next_line, self._dropped)])
+        """The job is over: what waits goes out, whatever the budget says, and how much was left out with it."""
+        await self._flush_tail(whatever=True)
 
-    async def _store(self, reports: list[records.MakeReport]) -> bool:
+    async def _flush_tail(self, *, whatever: bool = False) -> None:
+        while self._tail:
+            stream, together = next(itertools.groupby(self._tail, key=operator.itemgetter(0)))
+            group = [line for _, line in together]
+            left = await self._store(stream, group, whatever=whatever)
+            for _ in range(len(group) - len(left)):
+                self._tail.popleft()
+            if left:
+                return
+
+    def _keep_tail(self, stream: Stream, lines: list[str]) -> None:
+        self._tail.extend((stream, line[:TAIL_LINE]) for line in lines)
+        while len(self._tail) > TAIL_LINES:
+            self._tail.popleft()
+            self._numbered += 1
+            self._dropped += 1
+
+    async def _store(self, stream: Stream, lines: list[str], *, whatever: bool = False) -> list[str]:
+        """Given lines, store as many from the front as may be; return the rest."""
+        reports: list[records.MakeReport] = []
+        numbered, dropped, stored = self._numbered, self._dropped, 0
+        for chunk in _chunks(lines):
+            text = "\n".join(chunk)
+            if not self._budget.take(len(text)) and not whatever:
+                break
+            reports.append(self._report(stream, text, numbered + 1, dropped))
+            numbered, dropped, stored = numbered + len(chunk), 0, stored + len(chunk)
+        if not reports or not await self._append(reports):
+            return lines
+        self._numbered, self._dropped = numbered, dropped
+        return lines[stored:]
+
+    async def _append(self, reports: list[records.MakeReport]) -> bool:
         try:
             await self._journal.write(lambda db: records.append_reports(db, reports))
         except StorageError as error:

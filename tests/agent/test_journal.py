@@ -182,33 +182,46 @@ class TestJobLog:
             assert sum(item.text.count("\n") + 1 for item in got) == 302
             assert got[-1].text.endswith("nul\\x00byte")
 
-    async def test_beyond_the_budget_lines_are_counted_and_said(self, tmp_path: Path) -> None:
+    async def test_beyond_the_budget_the_middle_is_left_out_and_counted(self, tmp_path: Path) -> None:
+        async with open_journal(tmp_path / "j") as journal:
+            log = self.writer(journal, LogBudget(limit=69))
+            await log.lines("stdout", [f"head {number}" for number in range(10)])
+            for number in range(1_000):
+                await log.lines("stdout", [f"out {number}"])
+                await log.lines("stderr", [f"err {number}"])
+            assert len(await self.lines(journal)) == 1
+            await log.close()
+            got = await self.lines(journal)
+            assert got[0].text.startswith("head 0\nhead 1")
+            assert (got[1].first_line, got[1].dropped, got[1].text) == (1811, 1800, "out 900")
+            assert got[-1].text == "err 999"
+            assert got[-1].first_line == 2010
+            assert sum(item.text.count("\n") + 1 for item in got) == 10 + 200
+
+    async def test_with_room_again_what_waited_goes_out_first(self, tmp_path: Path) -> None:
         async with open_journal(tmp_path / "j") as journal:
             budget = LogBudget(limit=20)
             log = self.writer(journal, budget)
             await log.lines("stdout", ["0123456789"])
-            await log.lines("stdout", ["0123456789-too-much"])
-            budget.set_waiting(0)
+            await log.lines("stdout", ["waits, too long for it"])
+            budget.set_waiting(-100)
             await log.lines("stdout", ["again"])
-            budget.set_waiting(20)
-            await log.lines("stdout", ["lost", "lost"])
             await log.close()
-            got = [(item.first_line, item.dropped, item.stream) for item in await self.lines(journal)]
-            assert got == [(1, 0, "stdout"), (3, 1, "stdout"), (6, 2, "agent")]
-            assert "2 lines" in (await self.lines(journal))[-1].text
+            got = [(item.first_line, item.dropped, item.text) for item in await self.lines(journal)]
+            assert got == [(1, 0, "0123456789"), (2, 0, "waits, too long for it"), (3, 0, "again")]
 
     async def test_a_journal_that_cannot_be_written_costs_lines_not_the_job(self, tmp_path: Path) -> None:
         async with open_journal(tmp_path / "j") as journal:
             log = self.writer(journal, LogBudget())
             await log.lines("stdout", ["kept"])
             await journal.read(lambda db: db.execute("PRAGMA query_only=ON"))
-            await log.lines("stdout", ["lost", "lost"])
-            await log.lines("stderr", ["lost"])
+            await log.lines("stdout", ["lost"] * 300)
+            await log.lines("stderr", ["waits"])
             await journal.read(lambda db: db.execute("PRAGMA query_only=OFF"))
             await log.lines("stdout", ["kept again"])
             await log.close()
-            got = [(item.first_line, item.dropped, item.text) for item in await self.lines(journal)]
-            assert got == [(1, 0, "kept"), (5, 3, "kept again")]
+            got = [(item.first_line, item.dropped, item.text.split("\n")[0]) for item in await self.lines(journal)]
+            assert got == [(1, 0, "kept"), (103, 101, "lost"), (302, 0, "waits"), (303, 0, "kept again")]
 
 
 def test_the_promises_are_those_of_the_documents() -> None:
