@@ -1,0 +1,257 @@
+"""The invariants, judged from the rows, the journals and the book of what really ran. Shares no code with the product.
+
+Slots are enumerated by brute force from the server's record of who ran what when.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections import Counter, defaultdict
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from tests.domain.cron_oracle import slots as brute_slots
+
+if TYPE_CHECKING:
+    from tests.simulation.play import Result, World
+
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+DAY: Final = timedelta(days=1)
+
+
+def at(micros: int) -> datetime:
+    """Given a stored moment, return it."""
+    return EPOCH + timedelta(microseconds=micros)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """One (schedule, host, revision) of the server's record."""
+
+    schedule_id: str
+    host_id: str
+    revision: int
+    cron: str
+    zone: str
+    anchor: datetime
+    begins: datetime
+    ends: datetime | None
+
+
+class Slots:
+    """Every slot of a timing in the simulated time, found once by brute force."""
+
+    def __init__(self, start: datetime, end: datetime) -> None:
+        self._start, self._end = start - 2 * DAY, end + 2 * DAY
+        self._known: dict[tuple[str, str, datetime], list[datetime]] = {}
+
+    def of(self, one: Interval, after: datetime, through: datetime) -> list[datetime]:
+        """Return the slots of this interval's timing in (after, through]."""
+        key = (one.cron, one.zone, one.anchor)
+        if key not in self._known:
+            self._known[key] = self._enumerate(one)
+        return [slot for slot in self._known[key] if after < slot <= through]
+
+    def _enumerate(self, one: Interval) -> list[datetime]:
+        every = re.fullmatch(r"@every (?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", one.cron)
+        if every is None:
+            return list(brute_slots(one.cron, one.zone, self._start, self._end))
+        hours, minutes, seconds = (int(part or 0) for part in every.groups())
+        step, slot = timedelta(hours=hours, minutes=minutes, seconds=seconds), one.anchor
+        found = []
+        while slot <= self._end:
+            slot += step
+            found.append(slot)
+        return found
+
+
+def unsettled(world: World) -> list[str]:
+    """Return what is still under way, in words; nothing when all is quiet."""
+    left: list[str] = []
+    services = world.server.services
+    if services is None:
+        return ["the server is down"]
+    with closing(sqlite3.connect(world.server.path)) as db:
+        db.row_factory = sqlite3.Row
+        for job in db.execute("SELECT id, status, host_id, kind FROM jobs WHERE status IN ('queued', 'running')"):
+            left.append(f"job {job['id']} ({job['kind']}) of {_name(world, job['host_id'])} is {job['status']}")
+        versions = {row["id"]: row for row in db.execute("SELECT * FROM hosts WHERE removed_at IS NULL")}
+    for host in world.hosts:
+        if host.host_id is None or not services.hub.online(host.host_id):
+            left.append(f"{host.name} is not online")
+            continue
+        row = versions.get(host.host_id)
+        if row is not None and row["schedule_version"] != row["applied_schedule_version"]:
+            left.append(f"{host.name} has not applied its set")
+        with closing(sqlite3.connect(host.journal)) as db:
+            waiting = db.execute("SELECT COUNT(*) FROM outbox").fetchone()[0]
+            fires = db.execute("SELECT schedule_id, role, slot, sent FROM fires").fetchall()
+            running = db.execute("SELECT job_id FROM jobs WHERE state = 'running'").fetchall()
+        if waiting:
+            left.append(f"{host.name}: {waiting} reports wait in the outbox")
+        left += [f"{host.name}: fire {fire} is open" for fire in fires]
+        left += [f"{host.name}: job {job_id} runs" for (job_id,) in running]
+    return left
+
+
+def check(world: World, result: Result) -> None:
+    """Judge the whole run; violations go into the result."""
+    with closing(sqlite3.connect(world.server.path)) as db:
+        db.row_factory = sqlite3.Row
+        intervals = _intervals(db)
+        fates = db.execute("SELECT * FROM fates").fetchall()
+        jobs = {row["id"]: row for row in db.execute("SELECT * FROM jobs")}
+        chunks = defaultdict(list)
+        for row in db.execute("SELECT * FROM log_chunks ORDER BY job_id, first_line"):
+            chunks[row["job_id"]].append(row)
+        acked = {
+            (row["host_id"], row["journal_id"]): row["acked_through"] for row in db.execute("SELECT * FROM journals")
+        }
+    result.violations += world.book.violations
+    _check_fates(world, result, intervals, fates)
+    _check_runs(world, result, jobs)
+    _check_logs(world, result, jobs, chunks)
+    _check_acks(world, result, acked)
+    _check_verdicts(world, result, jobs)
+
+
+def _intervals(db: sqlite3.Connection) -> list[Interval]:
+    return [
+        Interval(
+            row["schedule_id"],
+            row["host_id"],
+            row["revision"],
+            row["cron"],
+            row["timezone"],
+            at(row["anchor"]),
+            at(row["valid_from"]),
+            None if row["valid_to"] is None else at(row["valid_to"]),
+        )
+        for row in db.execute("SELECT * FROM assignments ORDER BY id")
+    ]
+
+
+def _check_fates(world: World, result: Result, intervals: list[Interval], fates: list[Any]) -> None:
+    """One fate a slot."""
+    end = world.setting.start + timedelta(days=world.setting.days + 1)
+    slots = Slots(world.setting.start, end)
+    by_pair: dict[tuple[str, str], list[Interval]] = defaultdict(list)
+    for one in intervals:
+        by_pair[one.schedule_id, one.host_id].append(one)
+    covers: dict[tuple[str, str], dict[datetime, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for row in fates:
+        pair = row["schedule_id"], row["host_id"]
+        result.fates[row["fate"]] += row["count"]
+        first, last = at(row["first_slot"]), at(row["last_slot"])
+        said = f"{row['fate']} ({row['reason']}) rev {row['revision']}"
+        if row["fate"] == "ran":
+            covers[pair][first].append(said)
+            continue
+        timing = next((one for one in by_pair[pair] if one.revision == row["revision"]), None)
+        if timing is None:
+            result.violations.append(f"fate of an unknown revision: {_pair(world, pair)} {first} {said}")
+            continue
+        covered = slots.of(timing, first - timedelta(seconds=1), last)
+        if len(covered) != row["count"]:
+            result.violations.append(
+                f"fate counts {row['count']}, {len(covered)} slots are in it: {_pair(world, pair)} {first}..{last} {said}"
+            )
+        for slot in covered:
+            covers[pair][slot].append(said)
+    clocks = {host.host_id: host.clock for host in world.hosts}
+    for pair, owned in by_pair.items():
+        clock = clocks.get(pair[1])
+        fuzz = timedelta(seconds=5) + (clock.worst if clock is not None else timedelta())
+        sure: set[datetime] = set()
+        maybe: set[datetime] = set()
+        for one in owned:
+            ends = one.ends or end
+            maybe.update(slots.of(one, one.begins - fuzz, ends + fuzz))
+            for slot in slots.of(one, one.begins, ends):
+                edge = min(abs(slot - one.begins), abs(slot - ends)) <= fuzz
+                (maybe if edge else sure).add(slot)
+        result.slots += len(sure)
+        for slot in sorted(sure):
+            if not covers[pair].get(slot):
+                result.violations.append(f"no fate: {_pair(world, pair)} slot {slot}")
+        for slot, said in sorted(covers[pair].items()):
+            if len(said) > 1:
+                result.violations.append(f"{len(said)} fates: {_pair(world, pair)} slot {slot}: {said}")
+            if slot not in sure and slot not in maybe:
+                result.violations.append(f"a fate for what is no slot: {_pair(world, pair)} {slot}: {said}")
+
+
+def _check_runs(world: World, result: Result, jobs: dict[str, Any]) -> None:
+    """No run twice, none without a slot or a request; every job has ended."""
+    result.runs = len(world.book.runs)
+    for job_id, runs in world.book.by_job.items():
+        if len(runs) > 1:
+            where = ", ".join(f"{run.host} life {run.life} at {run.at:.0f}" for run in runs)
+            result.violations.append(f"job {job_id} ran {len(runs)} times: {where}")
+        if job_id not in jobs:
+            result.violations.append(f"job {job_id} ran on {runs[0].host} at {runs[0].at:.0f}: the server knows none")
+    for job_id, row in jobs.items():
+        if row["status"] in {"queued", "running"}:
+            result.violations.append(f"job {job_id} never ended: {row['status']}")
+        if row["status"] in {"succeeded", "warning"} and job_id not in world.book.by_job:
+            result.violations.append(f"job {job_id} {row['status']}, and nothing ran")
+
+
+def _check_logs(world: World, result: Result, jobs: dict[str, Any], chunks: dict[str, list[Any]]) -> None:
+    """Logs in order, without gaps but declared ones, equal to what was written."""
+    for job_id, row in jobs.items():
+        runs = world.book.by_job.get(job_id, [])
+        written = runs[-1].lines if runs else []
+        expected = 1
+        for chunk in chunks.get(job_id, ()):
+            first = chunk["first_line"]
+            if first != expected + chunk["dropped_before"]:
+                result.violations.append(f"log of {job_id}: line {first} where {expected} was expected")
+            lines = chunk["text"].split("\n")
+            if chunk["stream"] != "agent":
+                there = [(chunk["stream"], line) for line in lines]
+                if written[first - 1 : first - 1 + len(lines)] != there:
+                    result.violations.append(f"log of {job_id}: lines {first}.. are not what was written")
+            expected = first + len(lines)
+        ended = runs and runs[-1].outcome is not None and row["verdict_by"] == "agent"
+        if ended and runs[-1].outcome is not None and runs[-1].outcome.status.value == row["status"]:
+            if expected - 1 < len(written):
+                result.violations.append(f"log of {job_id}: {len(written)} lines written, {expected - 1} stored")
+
+
+def _check_acks(world: World, result: Result, acked: dict[tuple[str, str], int]) -> None:
+    """Acked means stored."""
+    for host in world.hosts:
+        most: Counter[str] = Counter()
+        for journal_id, through in host.acked:
+            most[journal_id] = max(most[journal_id], through)
+        for journal_id, through in most.items():
+            stored = acked.get((host.host_id or "", journal_id), 0)
+            if stored < through:
+                result.violations.append(f"{host.name}: acked through {through}, stored through {stored}")
+
+
+def _check_verdicts(world: World, result: Result, jobs: dict[str, Any]) -> None:
+    """The agent's verdict is the server's."""
+    for host in world.hosts:
+        if not host.journal.exists():
+            continue
+        with closing(sqlite3.connect(host.journal)) as db:
+            found = db.execute("SELECT job_id, json_extract(outcome, '$.status') FROM jobs").fetchall()
+        for job_id, status in found:
+            row = jobs.get(job_id)
+            if row is None:
+                result.violations.append(f"{host.name}: its job {job_id} ({status}) is not on the server")
+            elif row["status"] != status:
+                result.violations.append(f"{host.name}: job {job_id} is {status} there, {row['status']} on the server")
+
+
+def _name(world: World, host_id: str) -> str:
+    return next((host.name for host in world.hosts if host.host_id == host_id), host_id)
+
+
+def _pair(world: World, pair: tuple[str, str]) -> str:
+    return f"{pair[0][:8]} on {_name(world, pair[1])}"

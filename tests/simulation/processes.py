@@ -1,0 +1,307 @@
+"""The real server and the real agents, as processes of one program: started, killed and started again on their files.
+
+Everything is the product's own but sockets, threads, the wall clock and restic. It decides nothing about when anything
+fails.
+"""
+
+from __future__ import annotations
+
+import functools
+import shutil
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from restic_manager.agent import app as agent_app
+from restic_manager.agent.app import Offline
+from restic_manager.agent.identity import IdentityFiles, establish
+from restic_manager.agent.journal import open_journal
+from restic_manager.agent.tool import ResticFacts
+from restic_manager.config import ServerConfig
+from restic_manager.domain.errors import ManagerError, UnreachableError
+from restic_manager.link import Link, dial
+from restic_manager.protocol import codec
+from restic_manager.protocol.messages import Ack
+from restic_manager.secrets import Sealer
+from restic_manager.server.agents import AgentsDoor
+from restic_manager.server.api.app import build_api
+from restic_manager.server.dispatch import Dispatcher
+from restic_manager.server.hub import Hub
+from restic_manager.server.janitor import Janitor
+from restic_manager.server.services import Services
+from restic_manager.server.store.writer import open_store
+from tests.simulation.clocks import MachineClock
+from tests.simulation.fuse import Fuse
+from tests.simulation.lines import End, Line
+from tests.simulation.pretend import Book, PretendRestic
+
+GRACE = 60.0
+CATCH_UP_DELAY = 30.0
+HEARTBEAT = 60.0
+
+
+def copy_database(source: Path, target: Path) -> None:
+    """Given a database that may be open, write a consistent copy of it."""
+    for suffix in ("", "-wal", "-shm"):
+        target.with_name(target.name + suffix).unlink(missing_ok=True)
+    with closing(sqlite3.connect(source)) as before, closing(sqlite3.connect(target)) as after:
+        before.backup(after)
+
+
+class SimServer:
+    """The server's machine: its files and clock stay, its process comes and goes."""
+
+    def __init__(self, folder: Path, clock: MachineClock, nursery: trio.Nursery, note: Callable[[str], None]) -> None:
+        self.folder = folder
+        self.clock = clock
+        self.fuse: Fuse | None = None
+        self.services: Services | None = None
+        self.api: Any = None
+        self.lives = 0
+        self._door: AgentsDoor | None = None
+        self._connections: trio.Nursery | None = None
+        self._nursery = nursery
+        self._note = note
+        self._ended = trio.Event()
+        self._ended.set()
+        folder.mkdir()
+
+    @property
+    def path(self) -> Path:
+        return self.folder / "server.db"
+
+    async def start(self) -> None:
+        await self._ended.wait()
+        self._ended = trio.Event()
+        self.lives += 1
+        await self._nursery.start(self._live)
+        self._note(f"server starts (life {self.lives})")
+
+    def kill(self) -> None:
+        if self.fuse is not None:
+            self.fuse.blow()
+
+    async def ended(self) -> None:
+        await self._ended.wait()
+
+    def accept(self, line: Line, client: Fuse) -> End | None:
+        """Given who dials over which road, return their end of a connection; None when nobody is here."""
+        if self._connections is None or self._door is None or self.fuse is None or self.fuse.blown:
+            return None
+        ours, theirs = line.connect(client, self.fuse)
+        self._connections.start_soon(self._door.handle, theirs)
+        return ours
+
+    async def _live(self, task_status: trio.TaskStatus[None]) -> None:
+        fuse = self.fuse = Fuse()
+        try:
+            with fuse.scope:
+                async with open_store(self.path, clock=self.clock, threads=False) as store:
+                    commit = store._commit  # noqa: SLF001 - a fuse has no other way in
+                    setattr(store, "_commit", lambda batch: fuse.commit(functools.partial(commit, batch)))  # noqa: B010
+                    hub = Hub()
+                    sealer = Sealer(b"s" * 32)
+                    services = Services(
+                        store=store,
+                        hub=hub,
+                        dispatcher=Dispatcher(store=store, hub=hub, clock=self.clock, sealer=sealer),
+                        clock=self.clock,
+                        sealer=sealer,
+                        config=ServerConfig(data_dir=self.folder, heartbeat_interval=HEARTBEAT),
+                        started_at=self.clock.now(),
+                        listening="server:8787",
+                    )
+                    async with trio.open_nursery() as nursery:
+                        self.services, self.api = services, build_api(services)
+                        self._door, self._connections = AgentsDoor(services), nursery
+                        nursery.start_soon(services.dispatcher.run, name="dispatcher")
+                        nursery.start_soon(Janitor(services).run, name="janitor")
+                        task_status.started()
+                        await trio.sleep_forever()
+        except* Exception:
+            if not fuse.blown:
+                raise
+        finally:
+            self.services = self.api = self._door = self._connections = None
+            self._note("server is gone")
+            self._ended.set()
+
+
+class _Tapped:
+    """An agent's link as the agent has it; tells the harness what is received."""
+
+    def __init__(self, link: Link, heard: Callable[[Any], None]) -> None:
+        self._link = link
+        self._heard = heard
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._link, name)
+
+    async def receive(self) -> Any:
+        incoming = await self._link.receive()
+        self._heard(incoming.message)
+        return incoming
+
+
+class SimHost:
+    """One host: its files, clock and road stay, its agent comes and goes."""
+
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        clock: MachineClock,
+        *,
+        server: SimServer,
+        book: Book,
+        nursery: trio.Nursery,
+        seed: int,
+        offline: bool,
+        repo_missing: bool,
+        note: Callable[[str], None],
+    ) -> None:
+        self.name = name
+        self.folder = folder
+        self.clock = clock
+        self.line = Line(lambda text: note(f"{name}: {text}"))
+        self.fuse: Fuse | None = None
+        self.token: str | None = None
+        self.host_id: str | None = None
+        self.lives = 0
+        self.suspended = False
+        self.acked: list[tuple[str, int]] = []
+        self.slots: Any = None
+        self.runner: Any = None
+        self._drain = trio.Event()
+        self._server = server
+        self._book = book
+        self._nursery = nursery
+        self._seed = seed
+        self._offline = offline
+        self._repo_missing = repo_missing
+        self._note = lambda text: note(f"{name}: {text}")
+        self._ended = trio.Event()
+        self._ended.set()
+        self.failure: BaseException | None = None
+        folder.mkdir()
+
+    @property
+    def journal(self) -> Path:
+        return self.folder / "agent.db"
+
+    @property
+    def alive(self) -> bool:
+        return not self._ended.is_set()
+
+    async def start(self) -> None:
+        """Start the agent (after the one before is gone)."""
+        await self._ended.wait()
+        self._ended = trio.Event()
+        self._drain = trio.Event()
+        self.lives += 1
+        self.fuse = Fuse()
+        self._nursery.start_soon(self._live, self.fuse, name=f"{self.name} life {self.lives}")
+
+    def kill(self) -> None:
+        if self.fuse is not None:
+            self.fuse.blow()
+
+    def stop(self) -> None:
+        """Ask it to end, as systemd would."""
+        self._drain.set()
+
+    async def ended(self) -> None:
+        await self._ended.wait()
+
+    async def _live(self, fuse: Fuse) -> None:
+        self._note(f"agent starts (life {self.lives})")
+        try:
+            with fuse.scope:
+                await self._be_agent(fuse)
+        except* (ManagerError, sqlite3.Error) as group:
+            if not fuse.blown:
+                self.failure = group
+                self._note(f"agent failed: {group.exceptions[0]!r}")
+        except* Exception:
+            if not fuse.blown:
+                raise
+        finally:
+            self._note("agent is gone")
+            self._ended.set()
+
+    async def _be_agent(self, fuse: Fuse) -> None:
+        identity = await establish(
+            IdentityFiles(self.folder),
+            self.token,
+            lambda token: self._dial(fuse, "/join", token, codec.join_answer),
+            reconnect_max=60.0,
+        )
+        self.host_id = identity.host_id
+        restic = PretendRestic(
+            self._book, self.name, self.lives, self._seed, repo_missing=self._repo_missing, note=self._note
+        )
+        async with open_journal(self.journal, threads=False) as journal:
+            commit = journal._commit  # noqa: SLF001 - a fuse has no other way in
+            setattr(journal, "_commit", lambda change: fuse.commit(functools.partial(commit, change)))  # noqa: B010
+            async with trio.open_nursery() as nursery:
+
+                async def live() -> None:
+                    await agent_app.live(
+                        identity,
+                        journal,
+                        self.clock,
+                        dial_agent=lambda credential: self._dial(fuse, "/agent", credential, codec.from_server),
+                        restic=restic,
+                        restic_facts=_facts,
+                        offline=Offline(Sealer(b"a" * 32), GRACE, timedelta(days=30)) if self._offline else None,
+                        drain=self._drain,
+                        reconnect_max=60.0,
+                        catch_up_delay=CATCH_UP_DELAY,
+                    )
+                    nursery.cancel_scope.cancel()
+
+                nursery.start_soon(live, name=f"{self.name} agent")
+
+    @asynccontextmanager
+    async def _dial(self, fuse: Fuse, path: str, bearer: str, decoder: codec.Decoder) -> AsyncIterator[Link]:
+        async def open_stream() -> trio.abc.Stream:
+            await trio.lowlevel.checkpoint()
+            while self.suspended:
+                await trio.sleep(1)
+            end = self._server.accept(self.line, fuse) if self.line.up and not fuse.blown else None
+            if end is None:
+                raise UnreachableError("nobody there")
+            return end
+
+        link: AbstractAsyncContextManager[Link] = dial(
+            "ws://server:8787", path=path, bearer=bearer, decoder=decoder, open_stream=open_stream
+        )
+        async with link as ours:
+            self._note(f"linked {path}")
+            yield _Tapped(ours, self._heard)  # type: ignore[misc]  # it is the link, but for one listener
+
+    def _heard(self, message: Any) -> None:
+        if isinstance(message, Ack):
+            self.acked.append((self.journal_id(), message.through))
+
+    def journal_id(self) -> str:
+        """Return the id of the journal on disk."""
+        with closing(sqlite3.connect(self.journal)) as db:
+            return str(db.execute("SELECT value FROM meta WHERE key = 'journal_id'").fetchone()[0])
+
+    def forget(self) -> None:
+        """The data directory is lost."""
+        shutil.rmtree(self.folder)
+        self.folder.mkdir()
+
+
+async def _facts() -> ResticFacts:
+    return ResticFacts("0.18.0", None)
+
+
+Start = Callable[[], Awaitable[None]]
