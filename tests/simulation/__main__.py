@@ -8,7 +8,7 @@ import os
 import sys
 from collections import Counter
 
-from tests.simulation.faults import MAKERS, Setting
+from tests.simulation.faults import RATES, STANDING, Setting
 from tests.simulation.play import Result, simulate
 
 
@@ -28,7 +28,7 @@ def main() -> int:
         logging.basicConfig(level=logging.INFO)
     else:
         logging.disable(logging.CRITICAL)
-    kinds = frozenset(MAKERS) | {"dst", "skew"} if chosen.faults == "all" else frozenset(chosen.faults.split(",")) - {"none"}
+    kinds = frozenset(RATES) | STANDING if chosen.faults == "all" else frozenset(chosen.faults.split(",")) - {"none"}
     low, high = (int(part) for part in chosen.seeds.split(":"))
     results: list[Result] = []
     for seed in range(low, high):

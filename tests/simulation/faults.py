@@ -5,12 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
-
-import trio
-
-if TYPE_CHECKING:
-    from tests.simulation.play import World
+from typing import Any, Final
 
 STARTS: Final = (
     datetime(2026, 3, 28, 12, tzinfo=UTC),  # Europe
@@ -81,17 +76,87 @@ class Setting:
 
 
 def plan(setting: Setting) -> list[Fault]:
-    """Given what is to be played, return its faults in order."""
+    """Given what is to be played, return its faults in order. Each seed has its own mixture: some kinds not at all."""
     found: list[Fault] = []
-    for kind in sorted(setting.kinds & MAKERS.keys()):
-        found += MAKERS[kind](setting)
+    for kind in sorted(setting.kinds & RATES.keys()):
+        rate, of_hosts = RATES[kind]
+        often = setting.dice(f"mixture/{kind}").choice((0.0, 0.5, 1.0, 2.0)) if len(setting.kinds) > 3 else 1.0
+        for number in range(setting.hosts if of_hosts else 1):
+            dice = setting.dice(f"fault/{kind}/{number}")
+            count = _whole(dice, rate * often * setting.days)
+            found += [Fault(_moment(dice, setting.days), kind, number, _args(kind, dice)) for _ in range(count)]
     return sorted(found, key=lambda fault: (fault.at, fault.kind, fault.host))
 
 
-async def acting(world: World, fault: Fault) -> None:
-    """Given the world, let this fault happen."""
-    await trio.lowlevel.checkpoint()
-    world.applied[fault.kind] += 1
+def _whole(dice: random.Random, wanted: float) -> int:
+    return int(wanted) + (dice.random() < wanted % 1)
 
 
-MAKERS: Final[dict[str, Any]] = {}
+def _moment(dice: random.Random, days: float) -> float:
+    """Mostly when something is about to happen: slots are whole minutes."""
+    seconds = dice.uniform(300, days * 86_400)
+    return seconds if dice.random() < 0.3 else seconds // 60 * 60 + dice.choice((0.0, 0.0, dice.uniform(-1, 30)))
+
+
+def _away(dice: random.Random) -> float:
+    return dice.choice((0.1, dice.uniform(1, 20), dice.uniform(30, 400), dice.uniform(300, 9_000)))
+
+
+def _args(kind: str, dice: random.Random) -> dict[str, Any]:
+    """Return the details of a fault."""
+    match kind:
+        case "cut":
+            return {"sends": dice.randint(1, 14), "loses": dice.random() < 0.6, "down": dice.choice((0.0, _away(dice)))}
+        case "stall":
+            return {"seconds": dice.choice((dice.uniform(1, 30), dice.uniform(60, 600)))}
+        case "slow":
+            return {"most": dice.uniform(0.1, 8), "seconds": dice.uniform(60, 3_600), "draw": dice.getrandbits(32)}
+        case "agent_kill" | "server_kill":
+            return {
+                "commits": dice.choice((0, dice.randint(1, 12))),
+                "after": dice.random() < 0.5,
+                "turns": dice.randint(0, 60),
+                "down": _away(dice),
+            }
+        case "agent_stop":
+            return {"down": _away(dice)}
+        case "suspend":
+            return {"seconds": dice.choice((dice.uniform(10, 300), dice.uniform(300, 20_000)))}
+        case "clock_step":
+            by = dice.choice((dice.uniform(1, 90), dice.uniform(60, 7_000), dice.uniform(7_200, 30_000)))
+            return {"by": by * dice.choice((1, -1)), "mended": dice.choice((0.0, dice.uniform(30, 20_000)))}
+        case "lose_data":
+            return {"down": _away(dice)}
+        case "roll_back" | "server_restore":
+            return {"age": dice.choice((dice.uniform(1, 300), dice.uniform(60, 10_000))), "down": _away(dice)}
+        case "twin":
+            return {"seconds": dice.uniform(60, 7_200)}
+        case _:
+            return {"draw": dice.getrandbits(32)}
+
+
+RATES: Final[dict[str, tuple[float, bool]]] = {
+    "cut": (6.0, True),
+    "stall": (2.0, True),
+    "slow": (1.0, True),
+    "agent_kill": (4.0, True),
+    "agent_stop": (1.0, True),
+    "server_kill": (5.0, False),
+    "suspend": (1.0, True),
+    "clock_step": (0.5, True),
+    "edit_timing": (4.0, False),
+    "edit_content": (2.0, False),
+    "toggle": (4.0, False),
+    "remove": (2.0, False),
+    "add": (3.0, False),
+    "retarget": (3.0, False),
+    "relabel": (1.0, True),
+    "run": (4.0, False),
+    "cancel": (6.0, False),
+    "lose_data": (0.3, True),
+    "roll_back": (0.3, True),
+    "server_restore": (0.5, False),
+    "twin": (0.2, True),
+}
+"""How often a day, and whether that is for each host. Beside these: `skew` and `dst`, which are no moments."""
+STANDING: Final = frozenset({"skew", "dst"})

@@ -12,6 +12,8 @@ from tests.simulation.processes import SimServer
 from tests.support.asgi import Answer, ask
 
 CRONS: Final = (
+    "* * * * *",
+    "*/2 * * * *",
     "*/5 * * * *",
     "*/7 * * * *",
     "*/15 * * * *",
@@ -33,7 +35,6 @@ class Operator:
         self._server = server
         self._setting = setting
         self._note = note
-        self.schedules: list[str] = []
         self._made = 0
 
     async def ask(self, method: str, path: str, body: Any = None) -> Answer | None:
@@ -68,12 +69,10 @@ class Operator:
         for _ in range(dice.randint(3, 6)):
             await self.add(dice.getrandbits(32))
 
-    async def add(self, draw: int) -> None:
+    async def add(self, draw: int) -> bool:
         """Add a schedule drawn from this number."""
         body = self.drawn(draw)
-        answer = await self.ask("POST", "/v1/schedules", body)
-        if answer is not None and answer.status == 201:
-            self.schedules.append(body["name"])
+        return self._done(f"add {body}", await self.ask("POST", "/v1/schedules", body))
 
     def drawn(self, draw: int) -> dict[str, Any]:
         """Return a schedule drawn from this number."""
@@ -105,6 +104,70 @@ class Operator:
         if way == "labels":
             return {"labels": {"tier": dice.choice(("gold", "iron"))}}
         return {"hosts": sorted(dice.sample(names, dice.randint(1, len(names))))}
+
+    async def act(self, kind: str, draw: int) -> bool:
+        """Given what to do and a number to draw from, do it; return whether the server took it."""
+        dice = self._setting.dice(f"act/{kind}/{draw}")
+        if kind == "add":
+            return await self.add(draw)
+        if kind == "cancel":
+            return await self._cancel(dice)
+        listed = await self.ask("GET", "/v1/schedules")
+        names = sorted(item["name"] for item in listed.json) if listed is not None and listed.status == 200 else []
+        if not names:
+            return False
+        path = f"/v1/schedules/{dice.choice(names)}"
+        match kind:
+            case "edit_timing":
+                body = dice.choice(
+                    (
+                        {"cron": dice.choice(CRONS)},
+                        {"timezone": self.zone(dice), "cron": dice.choice(CRONS)},
+                        {"splay": dice.choice((0, 60, 200))},
+                    )
+                )
+                answer = await self.ask("PATCH", path, body)
+            case "edit_content":
+                body = dice.choice(({"tags": [f"t{draw % 1000}"]}, {"overlap": dice.choice(("queue", "skip"))}))
+                answer = await self.ask("PATCH", path, body)
+            case "toggle":
+                shown = await self.ask("GET", path)
+                if shown is None or shown.status != 200:
+                    return False
+                answer = await self.ask("PATCH", path, {"enabled": not shown.json["enabled"]})
+            case "remove":
+                answer = await self.ask("DELETE", path)
+            case "retarget":
+                answer = await self.ask("PATCH", path, self.targets(dice))
+            case "run":
+                answer = await self.ask("POST", f"{path}/run", {})
+            case _:
+                raise ValueError(f"no operator does {kind}")
+        return self._done(f"{kind} {path}", answer)
+
+    async def relabel(self, host: str, draw: int) -> bool:
+        """Give a host another tier, or none."""
+        tier = self._setting.dice(f"relabel/{draw}").choice(("gold", "iron", None))
+        body = {"remove": ["tier"]} if tier is None else {"set": {"tier": tier}}
+        return self._done(f"relabel {host} {tier}", await self.ask("POST", f"/v1/hosts/{host}/labels", body))
+
+    async def _cancel(self, dice: Any) -> bool:
+        """Cancel one of the jobs that are not over."""
+        listed = await self.ask("GET", "/v1/jobs?limit=40")
+        if listed is None or listed.status != 200:
+            return False
+        unfinished = [job["id"] for job in listed.json if job["status"] in {"queued", "running"}]
+        if not unfinished:
+            return False
+        job_id = dice.choice(unfinished)
+        return self._done(f"cancel {job_id}", await self.ask("POST", f"/v1/jobs/{job_id}/cancel", {}))
+
+    def _done(self, what: str, answer: Answer | None) -> bool:
+        said = "no answer" if answer is None else f"{answer.status}"
+        if answer is not None and answer.status >= 400:
+            said += f" {answer.body[:200]!r}"
+        self._note(f"operator: {what}: {said}")
+        return answer is not None and answer.status < 300
 
     async def end_everything(self) -> None:
         """Remove every schedule."""

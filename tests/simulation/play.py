@@ -24,12 +24,13 @@ import trio
 import trio.testing
 
 from restic_manager.server.store import writer
-from tests.simulation import checks
+from tests.simulation import checks, troubles
 from tests.simulation.clocks import MachineClock
-from tests.simulation.faults import Fault, Setting, acting, plan
+from tests.simulation.faults import Fault, Setting, plan
 from tests.simulation.operator import Operator
 from tests.simulation.pretend import Book
 from tests.simulation.processes import SimHost, SimServer
+from tests.simulation.world import World
 
 TRACE = 60
 
@@ -49,24 +50,6 @@ class Result:
     faults: list[Fault] = field(default_factory=list)
     trace: list[str] = field(default_factory=list)
     seconds: float = 0.0
-
-
-@dataclass
-class World:
-    """Everything there is in one run."""
-
-    setting: Setting
-    folder: Path
-    nursery: trio.Nursery
-    server: SimServer
-    operator: Operator
-    hosts: list[SimHost]
-    book: Book
-    note: Callable[[str], None]
-    applied: Counter[str] = field(default_factory=Counter)
-    lost_data: Counter[str] = field(default_factory=Counter)
-    restored: list[tuple[datetime, datetime]] = field(default_factory=list)
-    calm: bool = False
 
 
 def simulate(setting: Setting, faults: Sequence[Fault] | None = None, *, full_trace: bool = False) -> Result:
@@ -122,13 +105,13 @@ async def _play(setting: Setting, faults: list[Fault], folder: Path, result: Res
             host.token = await operator.invite(host.name, setting.labels(host.name))
             await host.start()
         await operator.set_up()
-        async with trio.open_nursery() as troubles:
+        async with trio.open_nursery() as acting:
             for fault in faults:
                 await trio.sleep_until(fault.at)
-                note(f"fault: {fault}")
-                troubles.start_soon(acting, world, fault, name=f"fault {fault.kind}")
+                acting.start_soon(troubles.act, world, fault, name=f"fault {fault.kind}")
             await trio.sleep_until(setting.days * 86_400)
-            troubles.cancel_scope.cancel()
+            acting.cancel_scope.cancel()
+        result.applied = world.applied
         await _calm(world)
         problems = await _settle(world)
         result.violations += problems
@@ -138,7 +121,6 @@ async def _play(setting: Setting, faults: list[Fault], folder: Path, result: Res
 
 async def _calm(world: World) -> None:
     """All faults stop; what was down comes up; then the operator ends every schedule, so that every slot is decided."""
-    world.calm = True
     world.note("calm")
     if world.server.fuse is not None:
         world.server.fuse.disarm()

@@ -56,6 +56,8 @@ def copy_database(source: Path, target: Path) -> None:
 class SimServer:
     """The server's machine: its files and clock stay, its process comes and goes."""
 
+    name = "server"
+
     def __init__(self, folder: Path, clock: MachineClock, nursery: trio.Nursery, note: Callable[[str], None]) -> None:
         self.folder = folder
         self.clock = clock
@@ -174,7 +176,8 @@ class SimHost:
         self.host_id: str | None = None
         self.lives = 0
         self.suspended = False
-        self.acked: list[tuple[str, int]] = []
+        self.acked: dict[str, int] = {}
+        self._journal_id: str | None = None
         self.slots: Any = None
         self.runner: Any = None
         self._drain = trio.Event()
@@ -283,14 +286,17 @@ class SimHost:
         )
         async with link as ours:
             self._note(f"linked {path}")
+            self._journal_id = None
             yield _Tapped(ours, self._heard)  # type: ignore[misc]  # it is the link, but for one listener
 
     def _heard(self, message: Any) -> None:
         if isinstance(message, Ack):
-            self.acked.append((self.journal_id(), message.through))
+            if self._journal_id is None:
+                self._journal_id = self.journal_id()
+            self.acked[self._journal_id] = max(message.through, self.acked.get(self._journal_id, 0))
 
     def journal_id(self) -> str:
-        """Return the id of the journal on disk."""
+        """Return the id of the journal on disk (it never changes while a link stands)."""
         with closing(sqlite3.connect(self.journal)) as db:
             return str(db.execute("SELECT value FROM meta WHERE key = 'journal_id'").fetchone()[0])
 
