@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import logging
 import os
 import sys
@@ -20,6 +21,7 @@ def main() -> int:
     parser.add_argument("--faults", default="all", help="kinds, with commas; all; none")
     parser.add_argument("--trace", action="store_true", help="print the whole trace of what went wrong")
     parser.add_argument("--log", action="store_true", help="let the product log")
+    parser.add_argument("--watchdog", type=float, default=1_800.0, help="real seconds a seed may take")
     chosen = parser.parse_args()
     if os.environ.get("PYTHONHASHSEED") != "0":
         # The order of sets is part of what a seed has to repeat.
@@ -32,6 +34,7 @@ def main() -> int:
     low, high = (int(part) for part in chosen.seeds.split(":"))
     results: list[Result] = []
     for seed in range(low, high):
+        faulthandler.dump_traceback_later(chosen.watchdog, exit=True)
         result = simulate(Setting(seed, chosen.days, chosen.hosts, kinds), full_trace=chosen.trace)
         results.append(result)
         print(f"seed {seed}: {result.slots} slots, {result.runs} runs, {dict(result.fates)}, {sum(result.applied.values())} faults, {len(result.violations)} violations, {result.seconds:.1f} s", flush=True)

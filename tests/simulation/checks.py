@@ -40,6 +40,7 @@ class Interval:
     anchor: datetime
     begins: datetime
     ends: datetime | None
+    enabled: bool
 
 
 class Slots:
@@ -108,12 +109,14 @@ def check(world: World, result: Result) -> None:
         chunks = defaultdict(list)
         for row in db.execute("SELECT * FROM log_chunks ORDER BY job_id, first_line"):
             chunks[row["job_id"]].append(row)
+        set_aside = " ".join(row["frame"] for row in db.execute("SELECT frame FROM quarantine"))
         acked = {
             (row["host_id"], row["journal_id"]): row["acked_through"] for row in db.execute("SELECT * FROM journals")
         }
     result.violations += world.book.violations
     _check_fates(world, result, intervals, fates)
-    _check_runs(world, result, jobs)
+    _check_runs(world, result, jobs, set_aside)
+    _check_alive(world, result, intervals, fates)
     _check_logs(world, result, jobs, chunks)
     _check_acks(world, result, acked)
     _check_verdicts(world, result, jobs)
@@ -130,6 +133,7 @@ def _intervals(db: sqlite3.Connection) -> list[Interval]:
             at(row["anchor"]),
             at(row["valid_from"]),
             None if row["valid_to"] is None else at(row["valid_to"]),
+            bool(row["enabled"]),
         )
         for row in db.execute("SELECT * FROM assignments ORDER BY id")
     ]
@@ -185,14 +189,29 @@ def _check_fates(world: World, result: Result, intervals: list[Interval], fates:
                 result.violations.append(f"a fate for what is no slot: {_pair(world, pair)} {slot}: {said}")
 
 
-def _check_runs(world: World, result: Result, jobs: dict[str, Any]) -> None:
-    """No run twice, none without a slot or a request; every job has ended."""
+def _check_alive(world: World, result: Result, intervals: list[Interval], fates: list[Any]) -> None:
+    """With nothing wrong any more, schedules run: whatever has happened, nobody is left without backups."""
+    begin = world.setting.start + timedelta(days=world.setting.days, minutes=20)
+    end = begin + timedelta(minutes=90)
+    slots = Slots(world.setting.start, end)
+    ran = {(row["schedule_id"], row["host_id"]) for row in fates if row["fate"] == "ran" and at(row["first_slot"]) > begin}
+    wrong = {host.host_id for host in world.hosts if abs(host.clock.offset) > timedelta(minutes=9)}
+    for one in intervals:
+        if one.begins < begin and (one.ends is None or one.ends > end) and one.enabled and one.host_id not in wrong:
+            due = len(slots.of(one, begin, end))
+            if due and (one.schedule_id, one.host_id) not in ran:
+                pair = _pair(world, (one.schedule_id, one.host_id))
+                result.violations.append(f"no backup in the calm: {pair}, {due} slots from {begin} to {end}")
+
+
+def _check_runs(world: World, result: Result, jobs: dict[str, Any], set_aside: str) -> None:
+    """No run twice, none without a slot or a request (or set aside, and shown); every job has ended."""
     result.runs = len(world.book.runs)
     for job_id, runs in world.book.by_job.items():
         if len(runs) > 1:
             where = ", ".join(f"{run.host} life {run.life} at {run.at:.0f}" for run in runs)
             result.violations.append(f"job {job_id} ran {len(runs)} times: {where}")
-        if job_id not in jobs:
+        if job_id not in jobs and job_id not in set_aside:
             result.violations.append(f"job {job_id} ran on {runs[0].host} at {runs[0].at:.0f}: the server knows none")
     for job_id, row in jobs.items():
         if row["status"] in {"queued", "running"}:

@@ -80,7 +80,7 @@ def plan(setting: Setting) -> list[Fault]:
     found: list[Fault] = []
     for kind in sorted(setting.kinds & RATES.keys()):
         rate, of_hosts = RATES[kind]
-        often = setting.dice(f"mixture/{kind}").choice((0.0, 0.5, 1.0, 2.0)) if len(setting.kinds) > 3 else 1.0
+        often = setting.dice(f"mixture/{kind}").choice((0.0, 1.0, 3.0, 8.0)) if len(setting.kinds) > 3 else 6.0
         for number in range(setting.hosts if of_hosts else 1):
             dice = setting.dice(f"fault/{kind}/{number}")
             count = _whole(dice, rate * often * setting.days)
