@@ -55,10 +55,11 @@ class Tracked:
     def rejected(self, code: str, now: datetime) -> Step:
         """Return the step that closes the pending fire as rejected, with its fate where the server can hold one.
 
-        A slot that is none, lies in the future, is decided already or is of an unknown schedule has no fate to record.
+        A slot that is none, is decided already or is of an unknown schedule has no fate to record. One in the server's
+        future has: it is passed here, and does not come again once a clock that was a little fast has been set.
         """
         step, fire = self.closed(now), self.mark.pending
-        if fire is None or code not in {"disabled", "not_a_target"}:
+        if fire is None or code not in {"disabled", "not_a_target", "future"}:
             return step
         fate = Decided(fire.revision, fire.slot, fire.slot, 1, Fate.REJECTED, code)
         return replace(step, decided=(fate, *step.decided))

@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import msgspec
+import pytest
 import trio
 import trio.testing
 from trio.testing import MockClock
@@ -264,7 +265,8 @@ class TestRuns:
             await desk.say(CommandCancel(job_id=job_id, status=Status.CANCELLED))
             assert (await desk.next(ScheduleFire)).scheduled_at == at(2)
 
-    async def test_a_rejected_fire_is_closed(self, tmp_path: Path, autojump_clock: MockClock) -> None:
+    @pytest.mark.parametrize("code", ["disabled", "not_a_target", "future"])
+    async def test_a_rejected_fire_is_closed(self, code: str, tmp_path: Path, autojump_clock: MockClock) -> None:
         async with world(tmp_path) as here:
             await here.start()
             desk = await here.connected()
@@ -272,12 +274,12 @@ class TestRuns:
             fire = await desk.next(ScheduleFire)
             await desk.say(
                 ScheduleFired(
-                    schedule_id="s1", revision=1, scheduled_at=fire.scheduled_at, answer="rejected", code="disabled"
+                    schedule_id="s1", revision=1, scheduled_at=fire.scheduled_at, answer="rejected", code=code
                 )
             )
             assert (await desk.next(ScheduleFire)).scheduled_at == at(2)
             rejected = await desk.next(SlotDecided)
-            assert (rejected.first, rejected.fate, rejected.reason) == (at(1), Fate.REJECTED, "disabled")
+            assert (rejected.first, rejected.fate, rejected.reason) == (at(1), Fate.REJECTED, code)
 
     async def test_an_order_older_than_what_is_remembered_is_not_run(
         self, tmp_path: Path, autojump_clock: MockClock
