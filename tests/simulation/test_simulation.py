@@ -1,0 +1,58 @@
+"""Some stories in every test run, and proof that the books would show a mistake."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from restic_manager.domain import planning
+from restic_manager.server import reports
+from tests.simulation.story import faults_of, play
+
+pytestmark = pytest.mark.timeout(240)
+
+HOURS, HOSTS = 5.0, 2
+
+
+@pytest.mark.parametrize("seed", [1, 2, 4, 5])
+def test_every_slot_has_one_fate_whatever_dies(seed: int) -> None:
+    faults = faults_of(seed, hours=HOURS, hosts=HOSTS)
+    result = play(seed, faults, hours=HOURS, hosts=HOSTS)
+    assert result.violations == []
+    assert result.slots > 40
+
+
+class TestPlantedMistakes:
+    """Each is a mistake somebody could make; seed 1 shows it."""
+
+    def violations(self) -> str:
+        faults = faults_of(1, hours=HOURS, hosts=HOSTS)
+        return "\n".join(play(1, faults, hours=HOURS, hosts=HOSTS).violations)
+
+    def test_a_watermark_that_is_not_moved(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        decide = planning._decide
+
+        def forgetful(plan: Any, mark: Any, due: Any, late: Any) -> Any:
+            draft = decide(plan, mark, due, late)
+            if draft.mark.held is None:
+                draft.mark = replace(draft.mark, watermark=mark.watermark)
+            return draft
+
+        monkeypatch.setattr(planning, "_decide", forgetful)
+        assert "fates" in self.violations()
+
+    def test_slots_that_coalesce_silently(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(planning._Draft, "close_range", lambda *_args, **_words: None)
+        assert "is unexplained" in self.violations()
+
+    def test_reports_acked_but_not_applied(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        apply = reports._Batch._apply
+
+        def lossy(self: Any, report: Any) -> None:
+            if report.seq % 5:
+                apply(self, report)
+
+        monkeypatch.setattr(reports._Batch, "_apply", lossy)
+        assert "for ever" in self.violations()
