@@ -172,6 +172,7 @@ class SimHost:
         self.streams: list[FusedStream] = []
         self.flaky: int | None = None
         self.journal: Journal | None = None
+        self.skew = timedelta()  # the most its clock was ever off
 
     async def start(self) -> None:
         if self.fuse is None:
