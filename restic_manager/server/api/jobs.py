@@ -41,7 +41,7 @@ class EventsQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 async def list_jobs(services: Services, call: Call[None, JobsQuery]) -> list[JobView]:
     """Return jobs, newest first."""
-    query = call.query
+    query, now = call.query, services.clock.now()
 
     def question(tx: Connection) -> list[JobView]:
         rows = job_lists.listing(
@@ -51,15 +51,16 @@ async def list_jobs(services: Services, call: Call[None, JobsQuery]) -> list[Job
             schedule_id=None if query.schedule is None else schedules.resolve(tx, query.schedule).id,
             statuses=() if query.status is None else (query.status,),
         )
-        return views(tx, rows, hub=services.hub)
+        return views(tx, rows, hub=services.hub, now=now)
 
     return await services.store.read(question)
 
 
 async def show(services: Services, call: Call[None, None]) -> JobView:
     """Return one job."""
+    now = services.clock.now()
     return await services.store.read(
-        lambda tx: views(tx, [job_lists.resolve(tx, call.path["ref"])], hub=services.hub)[0]
+        lambda tx: views(tx, [job_lists.resolve(tx, call.path["ref"])], hub=services.hub, now=now)[0]
     )
 
 
@@ -97,7 +98,8 @@ async def init_repo(services: Services, call: Call[InitRequest, None]) -> JobVie
 
 
 async def _views(services: Services, rows: list[JobRow]) -> list[JobView]:
-    return await services.store.read(lambda tx: views(tx, rows, hub=services.hub))
+    now = services.clock.now()
+    return await services.store.read(lambda tx: views(tx, rows, hub=services.hub, now=now))
 
 
 OPERATIONS: Final = (
