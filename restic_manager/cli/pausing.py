@@ -8,7 +8,7 @@ from restic_manager.cli.command import Operator
 from restic_manager.cli.text import moment
 from restic_manager.domain.errors import InputError
 from restic_manager.domain.instants import parse_duration, parse_instant
-from restic_manager.protocol.api import JobView, PauseRequest, PauseView
+from restic_manager.protocol.api import PauseRequest, PauseView
 
 FLEET = "the fleet"
 
@@ -46,14 +46,3 @@ def pause_words(pause: PauseView, now: datetime) -> str:
     why = f" ({pause.reason})" if pause.reason else ""
     ends = "until it is resumed" if pause.until is None else f"until {moment(pause.until, now)}"
     return f"{what}{why}, since {moment(pause.since, now)}, {ends}"
-
-
-def warn(operator: Operator, pauses: tuple[PauseView, ...], jobs: list[JobView]) -> None:
-    """Given the pauses that hold and jobs that were asked for all the same, warn of those that would stop slots of
-    these schedules on these hosts.
-    """
-    hosts, schedules = {job.host for job in jobs}, {job.schedule for job in jobs}
-    for pause in pauses:
-        if pause.scope == "fleet" or pause.host in hosts or (pause.schedule and pause.schedule in schedules):
-            words = pause_words(pause, operator.now())
-            operator.screen.note(f"warning: paused: {words}; what was asked for runs all the same")

@@ -332,14 +332,14 @@ def run(
     With --wait it stays until all jobs have ended, attempts included, and ends with 0, with 3 if there was a warning,
     with 1 if any job did worse. Ctrl-C ends the waiting, not the jobs. It runs while paused, too, and says so.
     """
-    from restic_manager.cli.pausing import warn
     from restic_manager.cli.progress import ending, wait_for
     from restic_manager.cli.text import short
     from restic_manager.protocol.api import RunRequest
 
-    pauses = operator.client.pauses()
     jobs = operator.client.run_schedule(name, RunRequest(host=host))
-    warn(operator, pauses, jobs)
+    if not operator.as_json:
+        for warning in dict.fromkeys(warning for job in jobs for warning in job.warnings):
+            operator.screen.note(f"warning: {warning}")
     code = None
     if wait:
         jobs, code = wait_for(operator, jobs)

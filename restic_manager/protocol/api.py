@@ -312,10 +312,10 @@ class ScheduleView(Struct, frozen=True, kw_only=True):
     created_at: Instant
     words: str
     next: tuple[NextSlot, ...]
-    retry: int
-    retry_backoff: int
-    time_limit: int | None
-    stall_limit: int | None
+    retry: int = 0
+    retry_backoff: int = DEFAULT_RETRY_BACKOFF
+    time_limit: int | None = None
+    stall_limit: int | None = DEFAULT_STALL_LIMIT
     pauses: tuple[PauseView, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -333,6 +333,7 @@ class JobView(Struct, frozen=True, kw_only=True):
     """One job. host, schedule and repo are names as they are now; slot is null for what no schedule planned.
 
     waits_for says in a sentence what a queued job waits for. not_before: an attempt's turn, it is not sent earlier.
+    warnings: in the answer to `run` only, pauses that it runs in spite of.
     """
 
     id: str
@@ -356,11 +357,12 @@ class JobView(Struct, frozen=True, kw_only=True):
     attempt_of: str | None
     next_attempt: str | None
     waits_for: str | None
-    not_before: Instant | None
+    not_before: Instant | None = None
     cancel_requested_at: Instant | None
     log_lines: int
     log_lines_dropped: int
     progress: Progress | None = None
+    warnings: tuple[str, ...] = ()
 
 
 class LogEvent(Struct, frozen=True, kw_only=True, tag="log", tag_field="event"):

@@ -331,7 +331,9 @@ async def ack(store: Store, name: str, version: int, *refused: RefusedEntry, epo
 
 
 async def test_a_set_says_everything_the_agent_needs(store: Store) -> None:
-    schedule = (await add(store, hosts=("web1",), splay=60, overlap=Overlap.SKIP, max_lateness=3600, time_limit=7200)).schedule
+    schedule = (
+        await add(store, hosts=("web1",), splay=60, overlap=Overlap.SKIP, max_lateness=3600, time_limit=7200)
+    ).schedule
     version, entries, ended = await told(store, "web1")
     assert version == (await versions(store))["web1"]
     assert ended == []

@@ -56,7 +56,7 @@ def problems(facts: Facts) -> tuple[str, ...]:
         [_offline(host, facts.now) for host in facts.hosts if host.joined_at and host.id not in facts.online],
         [f"{host.name} cannot run restic: {host.restic_problem}" for host in facts.hosts if host.restic_problem],
         [*_refused(facts)],
-        [_paused(pause) for pause in facts.pauses],
+        [paused(pause) for pause in facts.pauses],
         [_warned(run, facts.now) for run in warned],
         [*_skewed(facts.hosts)],
         [
@@ -105,8 +105,8 @@ def _offline(host: HostRow, now: datetime) -> str:
     return f"{host.name} is offline, last seen {_ago(host.last_seen_at, now)} ({_minute(host.last_seen_at)})"
 
 
-def _paused(pause: PauseView) -> str:
-    """A pause that was forgotten looks like peace."""
+def paused(pause: PauseView) -> str:
+    """Given a pause, return the sentence that tells of it: one that was forgotten looks like peace."""
     what = {"fleet": "the fleet", "host": f"host {pause.host}", "schedule": f"schedule {pause.schedule}"}[pause.scope]
     ends = "until it is resumed" if pause.until is None else f"until {_minute(pause.until)}"
     why = f": {pause.reason}" if pause.reason else ""
