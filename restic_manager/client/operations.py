@@ -117,6 +117,37 @@ class Client:
         path = f"/v1/schedules/{part(ref, 'schedule')}/next?{query_text({'count': count})}"
         return self._exchange.ask("GET", path, list[api.NextSlot])
 
+    # -- pauses -------------------------------------------------------------------------------------------------------
+
+    def pauses(self) -> tuple[api.PauseView, ...]:
+        """Return every pause that holds, the oldest first."""
+        return self._exchange.ask("GET", "/v1/pauses", tuple[api.PauseView, ...])
+
+    def pause_fleet(self, request: api.PauseRequest) -> tuple[api.PauseView, ...]:
+        """Let no slot run anywhere; return the pauses that hold the fleet."""
+        return self._exchange.ask("POST", "/v1/pause", tuple[api.PauseView, ...], request)
+
+    def resume_fleet(self) -> tuple[api.PauseView, ...]:
+        """End the fleet's pause; return what holds it still: nothing."""
+        return self._exchange.ask("POST", "/v1/resume", tuple[api.PauseView, ...])
+
+    def pause_host(self, ref: str, request: api.PauseRequest) -> tuple[api.PauseView, ...]:
+        """Given a host, let no slot run there; return the pauses that hold it."""
+        return self._exchange.ask("POST", f"/v1/hosts/{part(ref, 'host')}/pause", tuple[api.PauseView, ...], request)
+
+    def resume_host(self, ref: str) -> tuple[api.PauseView, ...]:
+        """Given a host, end its pause; return the pauses that hold it still."""
+        return self._exchange.ask("POST", f"/v1/hosts/{part(ref, 'host')}/resume", tuple[api.PauseView, ...])
+
+    def pause_schedule(self, ref: str, request: api.PauseRequest) -> tuple[api.PauseView, ...]:
+        """Given a schedule, let no slot of it run; return the pauses that hold it."""
+        path = f"/v1/schedules/{part(ref, 'schedule')}/pause"
+        return self._exchange.ask("POST", path, tuple[api.PauseView, ...], request)
+
+    def resume_schedule(self, ref: str) -> tuple[api.PauseView, ...]:
+        """Given a schedule, end its pause; return the pauses that hold it still."""
+        return self._exchange.ask("POST", f"/v1/schedules/{part(ref, 'schedule')}/resume", tuple[api.PauseView, ...])
+
     # -- jobs ---------------------------------------------------------------------------------------------------------
 
     def jobs(

@@ -177,7 +177,7 @@ class Entry(Struct, frozen=True, kw_only=True):
 
     effective_from: slots at or before it do not belong to this revision. decided_through: what the server's ledger
     already holds for this host (the agent starts from the latest of the two and its own watermark). max_lateness in
-    seconds.
+    seconds. off_reason: with enabled false, what the slots that pass are recorded with; null is `disabled`.
     """
 
     schedule_id: Id
@@ -191,6 +191,7 @@ class Entry(Struct, frozen=True, kw_only=True):
     effective_from: Instant
     decided_through: Instant | None = None
     standing_order: StandingOrder | None = None
+    off_reason: ShortText | None = None
 
 
 class Ended(Struct, frozen=True, kw_only=True):

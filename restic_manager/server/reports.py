@@ -217,6 +217,7 @@ class _Batch:
                 slot=slot,
                 clock_offset=self._sender.caller.clock_offset,
                 now=self._now,
+                ripple=self._taken.ripple,
             )
             if isinstance(adopted, str):
                 raise _Unusable(f"the server knows no job {job_id}, and {adopted}")

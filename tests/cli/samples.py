@@ -63,6 +63,19 @@ def slots() -> tuple[api.NextSlot, ...]:
     )
 
 
+def pause(**changes: Any) -> api.PauseView:
+    view = api.PauseView(
+        scope="fleet",
+        host=None,
+        schedule=None,
+        reason="storage moves",
+        since=ago(hours=1),
+        until=None,
+        who="operator",
+    )
+    return msgspec.structs.replace(view, **changes)
+
+
 def schedule(**changes: Any) -> api.ScheduleView:
     view = api.ScheduleView(
         id="c1b2c3d4-0000-4000-8000-000000000001",

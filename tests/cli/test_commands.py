@@ -171,6 +171,7 @@ def test_schedule_add_sends_everything_that_was_typed(command: Command, server: 
     ended = command(
         *("schedule", "add", "nightly", "--host", "web1", "--host", "db1", "--cron", "30 2 * * *", "--repo", "main"),
         *("--timezone", "Europe/Berlin", "--splay", "1h30m", "--overlap", "skip", "--offline", "wait"),
+        *("--retry", "3", "--retry-backoff", "2m", "--time-limit", "6h", "--stall-limit", "none"),
         *(
             "--max-lateness",
             "12h",
@@ -198,6 +199,10 @@ def test_schedule_add_sends_everything_that_was_typed(command: Command, server: 
         "overlap": "skip",
         "offline": "wait",
         "max_lateness": 43_200,
+        "retry": 3,
+        "retry_backoff": 120,
+        "time_limit": 21_600,
+        "stall_limit": None,
         "enabled": False,
         "spec": {
             "kind": "backup",

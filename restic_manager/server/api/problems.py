@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from restic_manager.domain.instants import duration_text
 from restic_manager.domain.model import Status
+from restic_manager.protocol.api import PauseView
 from restic_manager.server.store.hosts import HostRow
 from restic_manager.server.store.overview import LastRun
 
@@ -40,6 +41,7 @@ class Facts(Struct, frozen=True, kw_only=True):
     inits_away: Sequence[WaitingInit]
     without_hosts: Sequence[str]
     quarantined: dict[str, int]
+    pauses: Sequence[PauseView] = ()
 
 
 def problems(facts: Facts) -> tuple[str, ...]:
@@ -54,6 +56,7 @@ def problems(facts: Facts) -> tuple[str, ...]:
         [_offline(host, facts.now) for host in facts.hosts if host.joined_at and host.id not in facts.online],
         [f"{host.name} cannot run restic: {host.restic_problem}" for host in facts.hosts if host.restic_problem],
         [*_refused(facts)],
+        [paused(pause) for pause in facts.pauses],
         [_warned(run, facts.now) for run in warned],
         [*_skewed(facts.hosts)],
         [
@@ -100,6 +103,14 @@ def _offline(host: HostRow, now: datetime) -> str:
     if host.last_seen_at is None:
         return f"{host.name} has joined and was never connected: start its agent"
     return f"{host.name} is offline, last seen {_ago(host.last_seen_at, now)} ({_minute(host.last_seen_at)})"
+
+
+def paused(pause: PauseView) -> str:
+    """Given a pause, return the sentence that tells of it: one that was forgotten looks like peace."""
+    what = {"fleet": "the fleet", "host": f"host {pause.host}", "schedule": f"schedule {pause.schedule}"}[pause.scope]
+    ends = "until it is resumed" if pause.until is None else f"until {_minute(pause.until)}"
+    why = f": {pause.reason}" if pause.reason else ""
+    return f"{what} is paused since {_minute(pause.since)}, {ends}{why}"
 
 
 def _refused(facts: Facts) -> Iterable[str]:

@@ -42,6 +42,7 @@ class Assignment(Struct, frozen=True, kw_only=True):
     revision: int
     timing: Timing
     enabled: bool
+    off_reason: str | None
     valid_from: datetime
     valid_to: datetime | None
 
@@ -102,7 +103,12 @@ def schedule_set(
         if standing_orders and schedule.offline is Offline.RUN and not schedule.kind.exclusive:
             if schedule.repo_id not in opened:
                 opened[schedule.repo_id] = repos.access(tx, schedule.repo_id, unseal)
-            order = StandingOrder(spec=schedule.spec, repo=opened[schedule.repo_id], restic_host=host.restic_host)
+            order = StandingOrder(
+                spec=schedule.spec,
+                repo=opened[schedule.repo_id],
+                restic_host=host.restic_host,
+                limits=schedule.limits,
+            )
         entries.append(
             Entry(
                 schedule_id=schedule.id,
@@ -110,6 +116,7 @@ def schedule_set(
                 revision=row["revision"],
                 timing=_timing(row),
                 enabled=row["enabled"],
+                off_reason=row["off_reason"],
                 overlap=schedule.overlap,
                 offline=schedule.offline,
                 max_lateness=schedule.max_lateness,
@@ -197,6 +204,7 @@ def _assignment(row: Any) -> Assignment:
         revision=row["revision"],
         timing=_timing(row),
         enabled=row["enabled"],
+        off_reason=row["off_reason"],
         valid_from=row["valid_from"],
         valid_to=row["valid_to"],
     )

@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection, and_, func, select
 
 from restic_manager.server.store import events
 from restic_manager.server.store.job_rows import UNFINISHED, parts
-from restic_manager.server.store.schema import assignments, fates, invites, jobs, log_chunks, quarantine
+from restic_manager.server.store.schema import assignments, fates, invites, jobs, log_chunks, pauses, quarantine
 
 HISTORY: Final = timedelta(days=400)
 """Jobs, fates and events older than this go: a year can be compared with the one before."""
@@ -101,7 +101,10 @@ def forget_fates(tx: Connection, pairs: Iterable[Pair], now: datetime) -> None:
 
 
 def forget_rest(tx: Connection, now: datetime) -> int:
-    """Take old events, old quarantined reports and tokens nobody used away; return how many events, BITE at most."""
+    """Take old events, old quarantined reports, pauses long over and tokens nobody used away; return how many events,
+    BITE at most.
+    """
+    tx.execute(pauses.delete().where(pauses.c.ended_at < now - HISTORY))
     tx.execute(quarantine.delete().where(quarantine.c.at < now - LOGS))
     tx.execute(invites.delete().where(invites.c.used_at.is_(None), invites.c.expires_at < now - _UNUSED_INVITES))
     return events.forget_before(tx, now - HISTORY, limit=BITE)

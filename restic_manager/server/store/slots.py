@@ -17,12 +17,13 @@ from sqlalchemy import Connection, bindparam, select
 from restic_manager.domain import firing
 from restic_manager.domain.firing import Dispatched, Duplicate, Interval, KnownRun
 from restic_manager.domain.instants import slot_text, whole_second
-from restic_manager.domain.model import Actor, Spec, Status, slot_job_id
+from restic_manager.domain.model import Actor, Limits, Spec, Status, slot_job_id
 from restic_manager.protocol.messages import ScheduleFire, ScheduleFired
-from restic_manager.server.store import assignments, events, fates, job_rows
+from restic_manager.server.store import assignments, events, fates, job_rows, jobs, retries
 from restic_manager.server.store.job_rows import JobRow
 from restic_manager.server.store.ripple import Ripple
-from restic_manager.server.store.schema import jobs, schedules
+from restic_manager.server.store.schema import jobs as job_table
+from restic_manager.server.store.schema import schedules
 
 _spec: Final[msgspec.json.Decoder[Spec]] = msgspec.json.Decoder(Spec)
 
@@ -43,6 +44,7 @@ class Work(Struct, frozen=True):
 
     spec: Spec
     repo_id: str
+    limits: Limits = Limits()
 
 
 def take_fire(tx: Connection, fire: ScheduleFire, *, caller: Caller, now: datetime, ripple: Ripple) -> ScheduleFired:
@@ -82,6 +84,7 @@ def take_fire(tx: Connection, fire: ScheduleFire, *, caller: Caller, now: dateti
                 trigger=fire.trigger,
                 stands_for=fire.stands_for,
                 now=now,
+                ripple=ripple,
             )
             if odd is not None:
                 events.record(
@@ -97,7 +100,15 @@ def take_fire(tx: Connection, fire: ScheduleFire, *, caller: Caller, now: dateti
 
 
 def adopt(
-    tx: Connection, job_id: str, *, host_id: str, schedule_id: str, slot: datetime, clock_offset: float, now: datetime
+    tx: Connection,
+    job_id: str,
+    *,
+    host_id: str,
+    schedule_id: str,
+    slot: datetime,
+    clock_offset: float,
+    now: datetime,
+    ripple: Ripple,
 ) -> JobRow | str:
     """Given a job the host says it has and the server does not know, store it; return why not if it does not check out.
 
@@ -126,6 +137,7 @@ def adopt(
         trigger=None,
         stands_for=1,
         now=now,
+        ripple=ripple,
         sent_at=now,
     )
 
@@ -133,7 +145,9 @@ def adopt(
 def find_work(tx: Connection, schedule_id: str) -> Work | None:
     """Given a schedule, removed ones too, return what it does, None if there is no such schedule."""
     row = tx.execute(_WORK, {"schedule_id": schedule_id}).first()
-    return None if row is None else Work(_spec.decode(row.spec), row.repo_id)
+    if row is None:
+        return None
+    return Work(_spec.decode(row.spec), row.repo_id, Limits(time_limit=row.time_limit, stall_limit=row.stall_limit))
 
 
 def intervals(tx: Connection, schedule_id: str, host_id: str) -> Sequence[Interval]:
@@ -143,6 +157,7 @@ def intervals(tx: Connection, schedule_id: str, host_id: str) -> Sequence[Interv
             revision=one.revision,
             timing=one.timing,
             enabled=one.enabled,
+            off_reason=one.off_reason,
             valid_from=one.valid_from,
             valid_to=one.valid_to,
         )
@@ -150,8 +165,10 @@ def intervals(tx: Connection, schedule_id: str, host_id: str) -> Sequence[Interv
     ]
 
 
-_WORK = select(schedules.c.spec, schedules.c.repo_id).where(schedules.c.id == bindparam("schedule_id"))
-_RUN = select(jobs.c.status).where(jobs.c.id == bindparam("job_id"))
+_WORK = select(schedules.c.spec, schedules.c.repo_id, schedules.c.time_limit, schedules.c.stall_limit).where(
+    schedules.c.id == bindparam("schedule_id")
+)
+_RUN = select(job_table.c.status).where(job_table.c.id == bindparam("job_id"))
 
 
 def _run(tx: Connection, job_id: str) -> KnownRun | None:
@@ -171,8 +188,11 @@ def _make(
     trigger: str | None,
     stands_for: int,
     now: datetime,
+    ripple: Ripple,
     sent_at: datetime | None = None,
 ) -> JobRow:
+    waiting = retries.overtaken(tx, schedule_id, host_id, slot)
+    jobs.supersede(tx, waiting, f"the slot {slot_text(slot)} takes its place", now=now, ripple=ripple)
     row = job_rows.insert(
         tx,
         job_id=job_id,
@@ -186,6 +206,7 @@ def _make(
         revision=revision,
         trigger=trigger,
         stands_for=stands_for,
+        limits=work.limits,
         sent_at=sent_at,
     )
     fates.record_ran(tx, schedule_id=schedule_id, host_id=host_id, revision=revision, slot=slot, job_id=job_id, now=now)
