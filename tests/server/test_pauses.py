@@ -17,6 +17,7 @@ from restic_manager.agent.identity import Identity
 from restic_manager.agent.journal import open_journal
 from restic_manager.agent.tool import ResticFacts
 from restic_manager.domain.errors import UnreachableError
+from restic_manager.domain.pausing import Scope
 from restic_manager.link import Link
 from restic_manager.protocol.messages import CommandRun
 from restic_manager.runtime.clock import DrivenClock
@@ -110,9 +111,11 @@ async def ledger(world: World, host: Host) -> list[tuple[int, int, int, str, str
             select(fates).where(fates.c.host_id == host.host_id).order_by(fates.c.first_slot)
         ).fetchall()
     )
-    found = [(minutes(row.first_slot), minutes(row.last_slot), row.count, row.fate, row.reason) for row in rows]
+    found = [
+        (minutes(row.first_slot), minutes(row.last_slot), row._mapping["count"], row.fate, row.reason) for row in rows
+    ]
     covered = [slot for first, last, count, _, _ in found for slot in range(first, last + 1, 10)]
-    assert sum(row.count for row in rows) == len(covered)
+    assert sum(count for _, _, count, _, _ in found) == len(covered)
     assert covered == list(range(10, 10 * len(covered) + 1, 10)), "one fate a slot, none left out"
     return found
 
@@ -322,7 +325,7 @@ async def test_ends_that_came_while_the_server_was_down_are_made_up_for_in_their
         host_id = await world.join("web1")
         await world.repo()
         schedule_id = await world.schedule("often", "web1", cron="@every 10m")
-        target = pause_changes.Target(pause_changes.Scope.HOST, host_id, "web1")
+        target = pause_changes.Target(Scope.HOST, host_id, "web1")
         for minutes, what, reason in ((30, pause_changes.FLEET, "fleet"), (50, target, "host")):
             until_ = START + timedelta(minutes=minutes)
             await world.write(
