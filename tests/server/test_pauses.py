@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -62,9 +62,9 @@ class Host:
                 journal,
                 self.restic.clock or DrivenClock(START, trio.current_time),
                 dial_agent=self.dial,
-                run_order=self.restic,
-                restic=self.facts,
-                end_left_over=self.end_left_over,
+                restic=self.restic,
+                restic_facts=self.facts,
+                offline=None,
                 drain=trio.Event(),
                 reconnect_max=20,
                 catch_up_delay=0,
@@ -72,9 +72,6 @@ class Host:
 
     async def facts(self) -> ResticFacts:
         return ResticFacts("0.18.0", None)
-
-    async def end_left_over(self, job_ids: Sequence[str]) -> None:
-        assert not job_ids
 
     async def cut(self) -> None:
         self.up = False
