@@ -1,5 +1,5 @@
 """`schedule`: when, where and what. Owns the verbs; what their options mean is `schedule_request`, how a schedule is
-shown `schedule_view`, and slots without a server `explain`.
+shown `schedule_view`, slots without a server `explain`, and what became of slots `schedule_history`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import typer
 from restic_manager.cli import schedule_options as opt
 from restic_manager.cli.command import Operator, WaitOption, YesOption, new_app, operator_command
 from restic_manager.cli.pause_options import ForOption, ReasonOption, UntilOption
+from restic_manager.cli.schedule_history import add_history
 
 app = new_app("When, where and what: add, edit, run now, explain. NAME is a schedule's name or the start of its id.")
 
@@ -366,6 +367,9 @@ def next_slots(operator: Operator, name: NameArgument, *, count: CountOption = "
     view = operator.client.schedule(name)
     operator.screen.say(f"{view.name}: {view.words}" + ("" if view.enabled else " (disabled)"))
     slots(operator.screen, coming, view.timezone, operator.now())
+
+
+add_history(app)
 
 
 @operator_command(

@@ -6,9 +6,11 @@ Owns which request each becomes. It refuses to know terminals, exit codes and wh
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 
 from restic_manager.client.address import ServerAddress
 from restic_manager.client.exchange import Exchange, part, query_text
+from restic_manager.domain.instants import instant_text
 from restic_manager.domain.model import Status
 from restic_manager.protocol import api
 
@@ -116,6 +118,31 @@ class Client:
         """Given a schedule, return its next `count` slots."""
         path = f"/v1/schedules/{part(ref, 'schedule')}/next?{query_text({'count': count})}"
         return self._exchange.ask("GET", path, list[api.NextSlot])
+
+    def history(
+        self,
+        ref: str,
+        *,
+        host: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int | None = None,
+    ) -> list[api.HistoryEntry]:
+        """Given a schedule, return what became of its slots, newest first; of this host and time where given."""
+        asked = {
+            "host": host,
+            "since": None if since is None else instant_text(since),
+            "until": None if until is None else instant_text(until),
+            "limit": limit,
+        }
+        query = query_text({name: value for name, value in asked.items() if value is not None})
+        path = f"/v1/schedules/{part(ref, 'schedule')}/history"
+        return self._exchange.ask("GET", f"{path}?{query}" if query else path, list[api.HistoryEntry])
+
+    def why(self, ref: str, *, at: str, host: str | None = None) -> api.WhyView:
+        """Given a schedule and an instant (RFC 3339, or local in its zone), return what became of the slot there."""
+        query = query_text({"at": at} if host is None else {"at": at, "host": host})
+        return self._exchange.ask("GET", f"/v1/schedules/{part(ref, 'schedule')}/why?{query}", api.WhyView)
 
     # -- pauses -------------------------------------------------------------------------------------------------------
 

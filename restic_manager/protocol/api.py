@@ -13,6 +13,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from restic_manager.domain.model import (
     Actor,
     BackupStats,
+    Evidence,
     Failure,
     Instant,
     Kind,
@@ -318,6 +319,43 @@ class ScheduleView(Struct, frozen=True, kw_only=True):
     stall_limit: int | None = DEFAULT_STALL_LIMIT
     pauses: tuple[PauseView, ...] = ()
     warnings: tuple[str, ...] = ()
+
+
+class HistoryEntry(Struct, frozen=True, kw_only=True):
+    """One fate and the slots it is the fate of: `count` from `slot` to `last_slot` (null for a single one).
+
+    fate: ran, coalesced, missed, skipped, rejected; pending (due, the host is there, not decided yet) and unknown (past
+    due from a host that cannot be heard). into: the slot that took the place of coalesced ones. A run's retries stand
+    here too: `attempts` are the ids of all its jobs in order, `status` is where the newest of them stands.
+    """
+
+    slot: Instant
+    last_slot: Instant | None
+    fate: Literal["ran", "coalesced", "missed", "skipped", "rejected", "pending", "unknown", "planned"]
+    count: int
+    job_id: str | None
+    host: str
+    reason: str | None
+    into: Instant | None
+    evidence: Evidence | None
+    attempts: tuple[str, ...]
+    status: Status | None
+
+
+class WhyView(Struct, frozen=True, kw_only=True):
+    """What became of one slot: in one sentence, and the entry that holds it (its fate may be `planned` here).
+
+    local: the slot as the clock on the wall says it, with the UTC offset. coalesced: how many earlier slots its run
+    stands for besides its own.
+    """
+
+    sentence: str
+    schedule: str
+    host: str
+    slot: Instant
+    local: str
+    coalesced: int
+    entry: HistoryEntry
 
 
 class RunRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

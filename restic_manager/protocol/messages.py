@@ -31,6 +31,7 @@ from restic_manager.domain.model import (
     Status,
     Timing,
 )
+from restic_manager.domain.model import Evidence as Evidence  # noqa: PLC0414 - part of the wire, imported from here too
 
 PROTOCOL_VERSION = 1
 MAX_MESSAGE = 1 << 20
@@ -230,14 +231,6 @@ class ScheduleAck(Message, frozen=True, kw_only=True, tag="schedule.ack"):
     epoch: Id
     version: Version
     refused: tuple[RefusedEntry, ...] = ()
-
-
-class Evidence(Struct, frozen=True, kw_only=True):
-    """What the agent knows about why: an interval (`not_running`, `suspended`, `clock_back`) with its bounds."""
-
-    what: ShortText
-    since: Instant | None = None
-    until: Instant | None = None
 
 
 class ScheduleFire(Message, frozen=True, kw_only=True, tag="schedule.fire"):

@@ -19,7 +19,7 @@ from restic_manager.domain.model import Status
 from restic_manager.protocol.messages import CommandCancel, Hello, JobClaim, Message, Refused
 from restic_manager.protocol.session import Accepted, JournalRecord, judge_hello
 from restic_manager.server.orders import Unseal, write_orders
-from restic_manager.server.store import events, hosts, identity, job_rows, jobs, journals, slots
+from restic_manager.server.store import assignments, closing, events, hosts, identity, job_rows, jobs, journals, slots
 from restic_manager.server.store.hosts import HostRow
 from restic_manager.server.store.queue import Order
 from restic_manager.server.store.ripple import Ripple
@@ -91,6 +91,8 @@ def greet(tx: Connection, admitted: HostRow, hello: Hello, *, heard_at: datetime
             f"it reports by a new journal now, {hello.journal_id}; {len(ended.over)} jobs of the old are interrupted"
         )
         events.record(tx, now=heard_at, actor=host.name, what="new_journal", host_id=host_id, detail=detail)
+        closing.close_lost(tx, host_id, clock_offset=greeting.clock_offset, now=heard_at)
+    assignments.note_applied(tx, host_id, epoch=hello.applied_epoch, version=hello.applied_version, now=heard_at)
     hosts.note_hello(tx, host_id, hello, clock_offset=greeting.clock_offset, now=heard_at)
     _take_claims(tx, greeting, hello.jobs, heard_at)
     # As it was before this hello.

@@ -32,6 +32,13 @@ READING: list[tuple[list[str], str, str, Any]] = [
     (["schedule", "remove", "nightly"], "DELETE", "/v1/schedules/nightly", samples.schedule()),
     (["schedule", "run", "nightly"], "POST", "/v1/schedules/nightly/run", [samples.job(Status.QUEUED)]),
     (["schedule", "next", "nightly"], "GET", "/v1/schedules/nightly/next?count=5", list(samples.slots())),
+    (["schedule", "history", "nightly"], "GET", "/v1/schedules/nightly/history?limit=50", samples.history()),
+    (
+        ["schedule", "why", "nightly", "--at", "2026-03-28 02:30"],
+        "GET",
+        "/v1/schedules/nightly/why?at=2026-03-28+02%3A30",
+        samples.why(),
+    ),
     (["job", "list"], "GET", "/v1/jobs?limit=50", [samples.job(), samples.job(Status.RUNNING)]),
     (["job", "show", "3f2a"], "GET", "/v1/jobs/3f2a", samples.job()),
     (["job", "cancel", "3f2a"], "POST", "/v1/jobs/3f2a/cancel", samples.job(Status.CANCELLED)),

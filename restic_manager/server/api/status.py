@@ -88,6 +88,8 @@ def _status(tx: Connection, services: Services, now: datetime, online: frozenset
         bad_runs_total=bad_total,
         inits_away=_inits_away(tx, online),
         without_hosts=overview.schedules_without_hosts(tx),
+        unheard=overview.unheard(tx, online, now),
+        bad_fates=overview.bad_fates(tx, now - _DAY),
         quarantined=overview.quarantined_since(tx, now - _DAY),
         pauses=[pause_view(row) for row in paused],
     )

@@ -288,8 +288,9 @@ log_chunks = Table(
     PrimaryKeyConstraint("job_id", "first_line"),
 )
 
-# The ledger: one row a fate that covers one slot or a run of slots of one (schedule, host). `ran` rows are
-# written in the same transaction as the job row.
+# The ledger: one row a fate that covers one slot or a run of slots of one (schedule, host). Rows of one share no
+# instant: a row stands for every slot from its first to its last. `ran` rows are written in the same transaction as the
+# job row. decided_by: the agent, or the server for slots it thinks nobody will tell of; the agent's word replaces that.
 fates = Table(
     "fates",
     metadata,
@@ -306,9 +307,11 @@ fates = Table(
     Column("into_slot", Moment),
     Column("evidence", Text),  # JSON, protocol.messages.Evidence
     Column("recorded_at", Moment, nullable=False),
+    Column("decided_by", String(16), nullable=False, server_default="agent"),
     UniqueConstraint("schedule_id", "host_id", "first_slot", "fate", "revision"),
 )
 Index("ix_fates_schedule_host_last", fates.c.schedule_id, fates.c.host_id, fates.c.last_slot)
+Index("ix_fates_fate_recorded", fates.c.fate, fates.c.recorded_at)
 Index("ix_fates_job_id", fates.c.job_id)  # pruning a job has to find the fate that names it
 
 # Times in which nothing is to run: of the fleet, of one host or of one schedule. At most one a target is open; what it

@@ -17,9 +17,11 @@ from sqlalchemy import Connection, bindparam, select
 from restic_manager.domain import firing
 from restic_manager.domain.firing import Dispatched, Duplicate, Interval, KnownRun
 from restic_manager.domain.instants import slot_text, whole_second
-from restic_manager.domain.model import Actor, Limits, Spec, Status, slot_job_id
+from restic_manager.domain.model import Actor, Evidence, Limits, Spec, Status, slot_job_id
+from restic_manager.domain.spans import Stretch
 from restic_manager.protocol.messages import ScheduleFire, ScheduleFired
 from restic_manager.server.store import assignments, events, fates, job_rows, jobs, retries
+from restic_manager.server.store.fates import Pair, Stored
 from restic_manager.server.store.job_rows import JobRow
 from restic_manager.server.store.ripple import Ripple
 from restic_manager.server.store.schema import jobs as job_table
@@ -54,9 +56,9 @@ def take_fire(tx: Connection, fire: ScheduleFire, *, caller: Caller, now: dateti
     run = None if slot.microsecond else _run(tx, job_id)
     work = None if run else find_work(tx, fire.schedule_id)
     owned = () if work is None else intervals(tx, fire.schedule_id, caller.host_id)
-    known_fate = (
-        fates.covering(tx, fire.schedule_id, caller.host_id, slot, fire.revision) if owned and not run else None
-    )
+    there = fates.at(tx, Pair(fire.schedule_id, caller.host_id), slot) if owned and not run else None
+    # What the server alone thought, or was told of another revision's slots, is no reason to refuse a run.
+    decided = there is not None and there.fate.by == fates.AGENT and there.fate.revision == fire.revision
     answer = firing.answer_fire(
         slot,
         fire.revision,
@@ -66,7 +68,7 @@ def take_fire(tx: Connection, fire: ScheduleFire, *, caller: Caller, now: dateti
         clock_offset=caller.clock_offset,
         same_tzdata=caller.same_tzdata,
         run=run,
-        fate=known_fate,
+        fate=there.known if there is not None and decided else None,
     )
     said = ScheduleFired(schedule_id=fire.schedule_id, revision=fire.revision, scheduled_at=slot, answer="rejected")
     match answer:
@@ -85,6 +87,9 @@ def take_fire(tx: Connection, fire: ScheduleFire, *, caller: Caller, now: dateti
                 stands_for=fire.stands_for,
                 now=now,
                 ripple=ripple,
+                there=there,
+                owned=owned,
+                evidence=fire.evidence,
             )
             if odd is not None:
                 events.record(
@@ -125,7 +130,6 @@ def adopt(
     if slot > now + firing.FUTURE_LIMIT:
         return f"its slot {slot_text(slot)} is in the future"
     interval = firing.interval_at(slot, owned, timedelta(seconds=clock_offset)) or owned[-1]
-    fates.forget_single(tx, schedule_id, host_id, slot)
     return _make(
         tx,
         job_id,
@@ -138,6 +142,8 @@ def adopt(
         stands_for=1,
         now=now,
         ripple=ripple,
+        there=fates.at(tx, Pair(schedule_id, host_id), slot),
+        owned=owned,
         sent_at=now,
     )
 
@@ -189,8 +195,12 @@ def _make(
     stands_for: int,
     now: datetime,
     ripple: Ripple,
+    there: Stored | None,
+    owned: Sequence[Interval],
     sent_at: datetime | None = None,
+    evidence: Evidence | None = None,
 ) -> JobRow:
+    """Make the slot's job, and its fate in place of what the ledger held for it."""
     waiting = retries.overtaken(tx, schedule_id, host_id, slot)
     jobs.supersede(tx, waiting, f"the slot {slot_text(slot)} takes its place", now=now, ripple=ripple)
     row = job_rows.insert(
@@ -209,5 +219,16 @@ def _make(
         limits=work.limits,
         sent_at=sent_at,
     )
-    fates.record_ran(tx, schedule_id=schedule_id, host_id=host_id, revision=revision, slot=slot, job_id=job_id, now=now)
+    if there is not None:
+        fates.cut_out(tx, Pair(schedule_id, host_id), there, [Stretch(slot, slot)], intervals=owned, now=now)
+    fates.record_ran(
+        tx,
+        schedule_id=schedule_id,
+        host_id=host_id,
+        revision=revision,
+        slot=slot,
+        job_id=job_id,
+        now=now,
+        evidence=evidence,
+    )
     return row
