@@ -9,7 +9,7 @@ import typer
 
 from restic_manager.cli.command import Operator, operator_command
 from restic_manager.cli.render import Column
-from restic_manager.cli.text import amount, short, when
+from restic_manager.cli.text import short, when
 
 if TYPE_CHECKING:
     from restic_manager.protocol.api import HistoryEntry
@@ -71,8 +71,11 @@ def history(
         return
     now = operator.now()
     operator.screen.table(
-        [Column("SLOT (UTC)", keep=True), "HOST", Column("FATE", keep=True), "JOB", "WHY"],
-        ((_slot(entry), entry.host, _fate(entry), _job(entry), _why(entry, now)) for entry in entries),
+        [Column("SLOT (UTC)", keep=True), "HOST", Column("FATE", keep=True), Column("JOB", keep=True), "WHY"],
+        (
+            (f"{entry.slot:%Y-%m-%d %H:%M:%S}", entry.host, _fate(entry), _job(entry), _why(entry, now))
+            for entry in entries
+        ),
         empty="no slot has come due yet",
     )
     if len(entries) == most:
@@ -125,13 +128,8 @@ def since_when(text: str, now: datetime) -> datetime:
         ) from None
 
 
-def _slot(entry: HistoryEntry) -> str:
-    first = f"{entry.slot:%Y-%m-%d %H:%M:%S}"
-    return first if entry.last_slot is None else f"{first}\n– {entry.last_slot:%m-%d %H:%M:%S}"  # noqa: RUF001 - to
-
-
 def _fate(entry: HistoryEntry) -> str:
-    return entry.fate if entry.count == 1 else f"{entry.fate}\n{amount(entry.count, 'slot')}"
+    return entry.fate if entry.count == 1 else f"{entry.fate} ×{entry.count:,}"  # noqa: RUF001 - so many times
 
 
 def _job(entry: HistoryEntry) -> str:
@@ -142,10 +140,13 @@ def _job(entry: HistoryEntry) -> str:
 
 
 def _why(entry: HistoryEntry, now: datetime) -> str:
+    through = "" if entry.last_slot is None else f"through {entry.last_slot:%m-%d %H:%M:%S}"
     if entry.status is not None:
-        return str(entry.status)
-    if entry.into is not None:
-        return f"into {entry.into:%m-%d %H:%M:%S}"
-    if entry.fate == "pending":
-        return f"due {when(entry.slot, now)}"
-    return entry.reason or ""
+        why = str(entry.status)
+    elif entry.into is not None:
+        why = f"into {entry.into:%m-%d %H:%M:%S}"
+    elif entry.fate == "pending":
+        why = f"due {when(entry.slot, now)}"
+    else:
+        why = entry.reason or ""
+    return ", ".join(part for part in (through, why) if part)

@@ -19,7 +19,7 @@ from restic_manager.domain.telling import sentence
 from restic_manager.protocol.api import HistoryEntry, WhyView
 from restic_manager.server.api.operations import Call, Operation
 from restic_manager.server.services import Services
-from restic_manager.server.store import ledger, schema
+from restic_manager.server.store import hosts, ledger, schema
 from restic_manager.server.store.fates import Pair
 from restic_manager.server.store.hosts import HostRow
 from restic_manager.server.store.references import names_of, resolve_id
@@ -95,7 +95,7 @@ def _why(tx: Connection, reference: str, query: WhyQuery, *, now: datetime, onli
 
 def _hosts(tx: Connection, schedule_id: str, reference: str | None) -> list[HostRow]:
     """Return the hosts whose slots are asked for."""
-    ever = ledger.hosts_ever(tx, schedule_id)
+    ever = hosts.of_schedule(tx, schedule_id)
     if reference is None:
         return ever
     host_id = _resolve_ever(tx, schema.hosts, reference, "host")

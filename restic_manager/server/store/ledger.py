@@ -24,12 +24,11 @@ from restic_manager.domain.ledger import Chain, Entry, EntryFate, Fated, Presenc
 from restic_manager.domain.model import Fate, Timing
 from restic_manager.domain.spans import shifted, timetable
 from restic_manager.domain.telling import Attempt, Story
-from restic_manager.server.store import fates, history, hosts, job_rows
+from restic_manager.server.store import fates, history, job_rows
 from restic_manager.server.store.fates import Pair
 from restic_manager.server.store.hosts import HostRow
 from restic_manager.server.store.intervals import of_pair
 from restic_manager.server.store.job_rows import JobRow, parts
-from restic_manager.server.store.schema import assignments
 from restic_manager.server.store.schema import fates as fate_rows
 from restic_manager.server.store.schema import jobs as job_table
 
@@ -43,12 +42,6 @@ class Placed(Struct, frozen=True):
 
     host: HostRow
     entry: Entry
-
-
-def hosts_ever(tx: Connection, schedule_id: str) -> list[HostRow]:
-    """Given a schedule, return the hosts that have or once had it, removed ones too, by name."""
-    query = select(assignments.c.host_id).distinct().where(assignments.c.schedule_id == schedule_id)
-    return sorted((hosts.get(tx, host_id) for host_id in tx.execute(query).scalars().all()), key=lambda row: row.name)
 
 
 def page(
