@@ -40,6 +40,7 @@ class ServerConfig:
 
     listen_port: 0 takes a free one. timezone: of schedules that name none. public_url: what a host is told to dial (the
     default is where the server listens). reconnect_spread: agents spread their reconnects over at least this long.
+    request_expires: how long what an operator wants from a host that is away is kept.
     """
 
     data_dir: Path
@@ -50,6 +51,7 @@ class ServerConfig:
     heartbeat_interval: float = 15.0
     reconnect_spread: float = 5.0
     lost_after: float = 7 * 86_400.0
+    request_expires: float = 86_400.0
     log_level: str = "info"
 
 
@@ -89,6 +91,7 @@ _KEYS: Final[dict[str, tuple[str, ...]]] = {
         "heartbeat",
         "reconnect_spread",
         "lost_after",
+        "request_expires",
         "log_level",
     ),
     "agent": (
@@ -131,6 +134,7 @@ def load_server(
         heartbeat_interval=place.read("heartbeat", None, None, _seconds(1, _HOUR), "15s"),
         reconnect_spread=place.read("reconnect_spread", None, None, _seconds(0, _HOUR), "5s"),
         lost_after=place.read("lost_after", None, None, _seconds(60, 366 * 86_400), "7d"),
+        request_expires=place.read("request_expires", None, None, _seconds(60, 366 * 86_400), "1d"),
         log_level=place.read("log_level", log_level, "RESTIC_MANAGER_LOG_LEVEL", _level, "info"),
     )
 

@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 import trio
 
+from restic_manager.domain import planning
 from restic_manager.domain.cron import Timetable, every_seconds
 from restic_manager.domain.errors import InputError, ManagerError
 from restic_manager.domain.model import Timing
@@ -39,6 +40,7 @@ def plan_of(entry: Entry) -> Plan:
         revision=entry.revision,
         timetable=timetable(msgspec.structs.replace(entry.timing, splay=0)),
         enabled=entry.enabled,
+        off_reason=entry.off_reason or planning.DISABLED,
         splay=timedelta(seconds=entry.timing.splay),
         overlap=entry.overlap,
         max_lateness=None if entry.max_lateness is None else timedelta(seconds=entry.max_lateness),

@@ -97,7 +97,7 @@ def entry_change(
         return Change(entry.schedule_id, Step(first, wake=now), entry)
     old, new = tracked.entry, plan_of(entry)
     looked = tracked.look(now, settled_at)
-    unchanged = old.timing == entry.timing and old.enabled == entry.enabled
+    unchanged = (old.timing, old.enabled, old.off_reason) == (entry.timing, entry.enabled, entry.off_reason)
     if unchanged and (old.revision == entry.revision or not same_epoch):
         after = planning.refresh(new, looked.mark, effective_from=effective_from, decided_through=entry.decided_through)
     else:

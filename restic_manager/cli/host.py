@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from restic_manager.cli.command import Operator, YesOption, new_app, operator_command
+from restic_manager.cli.pause_options import ForOption, ReasonOption, UntilOption
 from restic_manager.cli.text import listing, moment, seconds_text, when
 from restic_manager.domain.errors import InputError
 
@@ -130,6 +131,35 @@ def rename(
     operator.screen.say(f"the host is now called {host.name} (in restic: {host.restic_host})")
 
 
+@operator_command(
+    app,
+    "pause",
+    examples="""
+      restic-manager host pause web1 --reason 'disks are being swapped' --for 1d
+    """,
+)
+def pause(
+    operator: Operator,
+    name: NameArgument,
+    *,
+    reason: ReasonOption = "",
+    until: UntilOption = None,
+    lasting: ForOption = None,
+) -> None:
+    """Let no slot run on a host for a while; they are recorded as skipped, with the reason. What runs goes on."""
+    from restic_manager.cli.pausing import request, told
+
+    told(operator, name, operator.client.pause_host(name, request(reason, until, lasting)))
+
+
+@operator_command(app, "resume")
+def resume(operator: Operator, name: NameArgument) -> None:
+    """End a host's pause: the next slot of each of its schedules runs."""
+    from restic_manager.cli.pausing import told
+
+    told(operator, name, operator.client.resume_host(name))
+
+
 @operator_command(app, "remove")
 def remove(operator: Operator, name: NameArgument, *, yes: YesOption = False) -> None:
     """Forget a host: its credential ends at once and no schedule runs on it any more. Its snapshots stay.
@@ -172,6 +202,8 @@ def parse_labels(words: list[str], *, removing: bool) -> tuple[dict[str, str], l
 def _state(host: HostView) -> str:
     if host.state == "invited":
         return "invited"
+    if host.pauses:
+        return f"{'online' if host.online else 'offline'}, paused"
     return "online" if host.online else "offline"
 
 
@@ -185,6 +217,8 @@ def _applied(host: HostView) -> str:
 
 
 def _page(host: HostView, now: datetime) -> list[tuple[str, str]]:
+    from restic_manager.cli.pausing import pause_words
+
     skew = host.clock_skew
     clock = ""
     if skew is not None:
@@ -194,6 +228,7 @@ def _page(host: HostView, now: datetime) -> list[tuple[str, str]]:
         ("Name", host.name),
         ("Id", host.id),
         ("State", _state(host)),
+        ("Paused", "\n".join(pause_words(pause, now) for pause in host.pauses)),
         ("Last seen", "now" if host.online else moment(host.last_seen_at, now)),
         ("Joined", moment(host.joined_at, now)),
         ("Labels", "\n".join(f"{key}={value}" for key, value in sorted(host.labels.items()))),

@@ -28,6 +28,8 @@ NOUNS: Final[dict[str, str]] = {
     "repo": "Repositories: add, list, create, remove.",
     "schedule": "When, where and what: add, edit, run now, explain.",
     "job": "Runs: list, show, follow the log, cancel.",
+    "pause": "Let no slot of the fleet run for a while.",
+    "resume": "End the fleet's pause.",
     "server": "Run the control plane.",
     "agent": "Run on a host: keep its schedules, run its backups.",
     "version": "Print the version.",

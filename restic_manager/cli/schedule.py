@@ -1,5 +1,5 @@
 """`schedule`: when, where and what. Owns the verbs; what their options mean is `schedule_request`, how a schedule is
-shown `schedule_view`, and slots without a server `explain`.
+shown `schedule_view`, slots without a server `explain`, and what became of slots `schedule_history`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import typer
 
 from restic_manager.cli import schedule_options as opt
 from restic_manager.cli.command import Operator, WaitOption, YesOption, new_app, operator_command
+from restic_manager.cli.pause_options import ForOption, ReasonOption, UntilOption
+from restic_manager.cli.schedule_history import add_history
 
 app = new_app("When, where and what: add, edit, run now, explain. NAME is a schedule's name or the start of its id.")
 
@@ -26,7 +28,7 @@ CountOption = Annotated[str, typer.Option("--count", metavar="N", help="How many
       restic-manager schedule add web --label role=web --cron 'H 1-4 * * *' \\
           --timezone host --repo main --exclude-caches --tag web /srv/www
       restic-manager schedule add often --host db1 --every 15m --repo main \\
-          --overlap skip --max-lateness 1h /var/backups
+          --overlap skip --max-lateness 1h --retry 3 /var/backups
     """,
 )
 def add(
@@ -48,6 +50,10 @@ def add(
     overlap: opt.OverlapOption = None,
     offline: opt.OfflineOption = None,
     max_lateness: opt.LatenessOption = None,
+    retry: opt.RetryOption = None,
+    retry_backoff: opt.RetryBackoffOption = None,
+    time_limit: opt.TimeLimitOption = None,
+    stall_limit: opt.StallLimitOption = None,
     disabled: Annotated[bool, typer.Option("--disabled", help="Add it without running anything yet.")] = False,
     exclude: opt.ExcludeOption = None,
     exclude_file: opt.ExcludeFileOption = None,
@@ -79,6 +85,10 @@ def add(
         overlap=overlap,
         offline=offline,
         max_lateness=max_lateness,
+        retry=retry,
+        retry_backoff=retry_backoff,
+        time_limit=time_limit,
+        stall_limit=stall_limit,
         paths=paths,
         excludes=exclude,
         exclude_files=exclude_file,
@@ -145,6 +155,10 @@ def edit(
     overlap: opt.OverlapOption = None,
     offline: opt.OfflineOption = None,
     max_lateness: opt.LatenessOption = None,
+    retry: opt.RetryOption = None,
+    retry_backoff: opt.RetryBackoffOption = None,
+    time_limit: opt.TimeLimitOption = None,
+    stall_limit: opt.StallLimitOption = None,
     disabled: Annotated[
         bool | None,
         typer.Option("--disabled/--enabled", help="Let nothing run, or let it run again.", show_default=False),
@@ -195,6 +209,10 @@ def edit(
         overlap=overlap,
         offline=offline,
         max_lateness=max_lateness,
+        retry=retry,
+        retry_backoff=retry_backoff,
+        time_limit=time_limit,
+        stall_limit=stall_limit,
         paths=path,
         excludes=exclude,
         exclude_files=exclude_file,
@@ -242,6 +260,39 @@ def _switch(operator: Operator, name: str, *, on: bool) -> None:
         announce(operator.screen, view, operator.now())
 
 
+@operator_command(
+    app,
+    "pause",
+    examples="""
+      restic-manager schedule pause nightly --reason 'storage moves' --for 3h
+      restic-manager schedule pause nightly --until 2026-11-02T06:00:00Z
+    """,
+)
+def pause(
+    operator: Operator,
+    name: NameArgument,
+    *,
+    reason: ReasonOption = "",
+    until: UntilOption = None,
+    lasting: ForOption = None,
+) -> None:
+    """Let no slot of a schedule run for a while; they are recorded as skipped, with the reason.
+
+    What runs or is queued already goes on. `schedule run` works all the same.
+    """
+    from restic_manager.cli.pausing import request, told
+
+    told(operator, name, operator.client.pause_schedule(name, request(reason, until, lasting)))
+
+
+@operator_command(app, "resume")
+def resume(operator: Operator, name: NameArgument) -> None:
+    """End a schedule's pause: its next slot runs."""
+    from restic_manager.cli.pausing import told
+
+    told(operator, name, operator.client.resume_schedule(name))
+
+
 @operator_command(app, "remove")
 def remove(operator: Operator, name: NameArgument, *, yes: YesOption = False) -> None:
     """Remove a schedule from all its hosts. Its jobs stay listed, its snapshots stay stored.
@@ -280,13 +331,16 @@ def run(
     """Run a schedule's work now, beside its slots.
 
     With --wait it stays until all jobs have ended, attempts included, and ends with 0, with 3 if there was a warning,
-    with 1 if any job did worse. Ctrl-C ends the waiting, not the jobs.
+    with 1 if any job did worse. Ctrl-C ends the waiting, not the jobs. It runs while paused, too, and says so.
     """
     from restic_manager.cli.progress import ending, wait_for
     from restic_manager.cli.text import short
     from restic_manager.protocol.api import RunRequest
 
     jobs = operator.client.run_schedule(name, RunRequest(host=host))
+    if not operator.as_json:
+        for warning in dict.fromkeys(warning for job in jobs for warning in job.warnings):
+            operator.screen.note(f"warning: {warning}")
     code = None
     if wait:
         jobs, code = wait_for(operator, jobs)
@@ -313,6 +367,9 @@ def next_slots(operator: Operator, name: NameArgument, *, count: CountOption = "
     view = operator.client.schedule(name)
     operator.screen.say(f"{view.name}: {view.words}" + ("" if view.enabled else " (disabled)"))
     slots(operator.screen, coming, view.timezone, operator.now())
+
+
+add_history(app)
 
 
 @operator_command(

@@ -79,6 +79,42 @@ LatenessOption = Annotated[
         show_default=False,
     ),
 ]
+RetryOption = Annotated[
+    str | None,
+    typer.Option(
+        "--retry",
+        metavar="N",
+        help="Try again up to N times what may pass: network, a lock, a stall. [default: 0]",
+        show_default=False,
+    ),
+]
+RetryBackoffOption = Annotated[
+    str | None,
+    typer.Option(
+        "--retry-backoff",
+        metavar="D",
+        help="How long until the first retry; then twice as long each time, at most 6h. [default: 5m]",
+        show_default=False,
+    ),
+]
+TimeLimitOption = Annotated[
+    str | None,
+    typer.Option(
+        "--time-limit",
+        metavar="D",
+        help="Stop a run that takes longer. `none`, the default: never.",
+        show_default=False,
+    ),
+]
+StallLimitOption = Annotated[
+    str | None,
+    typer.Option(
+        "--stall-limit",
+        metavar="D",
+        help="Stop a run without progress for this long; `none`: never. [default: 30m]",
+        show_default=False,
+    ),
+]
 ExcludeOption = Annotated[
     list[str] | None,
     typer.Option("--exclude", metavar="P", help="Leave out what matches this pattern of restic's.", show_default=False),

@@ -12,6 +12,7 @@ from typing import Any, Final
 from msgspec import UNSET, Struct
 
 from restic_manager.cli.host import parse_labels
+from restic_manager.cli.job import whole_number
 from restic_manager.domain.errors import InputError
 from restic_manager.domain.instants import parse_duration
 from restic_manager.domain.model import BackupSpec, Offline, Overlap
@@ -22,7 +23,7 @@ SERVER_ZONE: Final = "server"
 """What `--timezone` takes for the server's own zone (no IANA zone is called so)."""
 
 NONE: Final = "none"
-"""What `--max-lateness` takes for no bound."""
+"""What `--max-lateness`, `--time-limit` and `--stall-limit` take for no bound."""
 
 
 class Typed(Struct, frozen=True, kw_only=True):
@@ -39,6 +40,10 @@ class Typed(Struct, frozen=True, kw_only=True):
     overlap: str | None = None
     offline: str | None = None
     max_lateness: str | None = None
+    retry: str | None = None
+    retry_backoff: str | None = None
+    time_limit: str | None = None
+    stall_limit: str | None = None
     paths: list[str] | None = None
     excludes: list[str] | None = None
     exclude_files: list[str] | None = None
@@ -89,6 +94,8 @@ def _changes(typed: Typed) -> dict[str, Any]:
         "repo": typed.repo,
         "splay": _seconds(typed.splay, "--splay"),
         "overlap": _choice(Overlap, typed.overlap, "--overlap"),
+        "retry": None if typed.retry is None else whole_number(typed.retry, "--retry", least=0, most=100),
+        "retry_backoff": _seconds(typed.retry_backoff, "--retry-backoff"),
         "offline": _choice(Offline, typed.offline, "--offline"),
         "paths": _each(typed.paths, lambda path: host_path(path, "the path")),
         "excludes": _each(typed.excludes, _text),
@@ -99,12 +106,13 @@ def _changes(typed: Typed) -> dict[str, Any]:
         "tags": _each(typed.tags, str),
     }
     found = {name: value for name, value in found.items() if value is not None}
-    # These two have a None of their own.
+    # These have a None of their own.
     if typed.timezone is not None:
         found["timezone"] = None if typed.timezone == SERVER_ZONE else typed.timezone
-    if typed.max_lateness is not None:
-        lateness = typed.max_lateness
-        found["max_lateness"] = None if lateness == NONE else _seconds(lateness, "--max-lateness")
+    for name in ("max_lateness", "time_limit", "stall_limit"):
+        text: str | None = getattr(typed, name)
+        if text is not None:
+            found[name] = None if text == NONE else _seconds(text, f"--{name.replace('_', '-')}")
     return found | _where(typed)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
+from restic_manager.cli.pausing import pause_words
 from restic_manager.cli.render import Column, Screen
 from restic_manager.cli.text import amount, listing, moment, seconds_text, when
 from restic_manager.protocol.api import NextSlot, ScheduleView
@@ -18,6 +19,10 @@ _LABELS = {
     "overlap": "overlap",
     "offline": "offline",
     "max_lateness": "max lateness",
+    "retry": "retries",
+    "retry_backoff": "retry backoff",
+    "time_limit": "time limit",
+    "stall_limit": "stall limit",
     "repo": "repository",
     "enabled": "enabled",
     "paths": "paths",
@@ -39,6 +44,8 @@ def announce(screen: Screen, view: ScheduleView, now: datetime) -> None:
     elif view.next:
         screen.say("next:")
         slots(screen, view.next[:5], view.timezone, now)
+    for pause in view.pauses:
+        screen.note(f"warning: paused: {pause_words(pause, now)}")
     for line in presence(view):
         screen.say(line)
     for warning in view.warnings:
@@ -117,12 +124,18 @@ def table(screen: Screen, views: Iterable[ScheduleView], now: datetime) -> None:
                 view.timezone,
                 rule_words(view),
                 view.repo,
-                when(view.next[0].utc if view.next else None, now, never="-") if view.enabled else "disabled",
+                _next(view, now),
             )
             for view in views
         ),
         empty="no schedules yet: `restic-manager schedule add NAME …` makes one",
     )
+
+
+def _next(view: ScheduleView, now: datetime) -> str:
+    if not view.enabled:
+        return "disabled"
+    return "paused" if view.pauses else when(view.next[0].utc if view.next else None, now, never="-")
 
 
 def page(screen: Screen, view: ScheduleView, now: datetime) -> None:
@@ -132,6 +145,7 @@ def page(screen: Screen, view: ScheduleView, now: datetime) -> None:
             ("Name", view.name),
             ("Id", view.id),
             ("State", "enabled" if view.enabled else "disabled"),
+            ("Paused", "\n".join(pause_words(pause, now) for pause in view.pauses)),
             ("When", view.words),
             ("Cron", view.cron),
             ("Time zone", view.timezone),
@@ -149,6 +163,9 @@ def page(screen: Screen, view: ScheduleView, now: datetime) -> None:
             ("Overlap", view.overlap),
             ("Offline", view.offline),
             ("Max lateness", "none" if view.max_lateness is None else seconds_text(view.max_lateness)),
+            ("Retries", f"{view.retry}, the first after {seconds_text(view.retry_backoff)}" if view.retry else "none"),
+            ("Time limit", "none" if view.time_limit is None else seconds_text(view.time_limit)),
+            ("Stall limit", "none" if view.stall_limit is None else seconds_text(view.stall_limit)),
             ("Revision", str(view.revision)),
             ("Added", moment(view.created_at, now)),
             ("Warnings", "\n".join(view.warnings)),
@@ -189,6 +206,8 @@ class _Rule:
 
 
 def _value(name: str, value: object) -> str:
+    if name == "retry":
+        return str(value)
     match value:
         case bool():
             return "yes" if value else "no"

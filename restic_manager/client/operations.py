@@ -6,9 +6,11 @@ Owns which request each becomes. It refuses to know terminals, exit codes and wh
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 
 from restic_manager.client.address import ServerAddress
 from restic_manager.client.exchange import Exchange, part, query_text
+from restic_manager.domain.instants import instant_text
 from restic_manager.domain.model import Status
 from restic_manager.protocol import api
 
@@ -116,6 +118,62 @@ class Client:
         """Given a schedule, return its next `count` slots."""
         path = f"/v1/schedules/{part(ref, 'schedule')}/next?{query_text({'count': count})}"
         return self._exchange.ask("GET", path, list[api.NextSlot])
+
+    def history(
+        self,
+        ref: str,
+        *,
+        host: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int | None = None,
+    ) -> list[api.HistoryEntry]:
+        """Given a schedule, return what became of its slots, newest first; of this host and time where given."""
+        asked = {
+            "host": host,
+            "since": None if since is None else instant_text(since),
+            "until": None if until is None else instant_text(until),
+            "limit": limit,
+        }
+        query = query_text({name: value for name, value in asked.items() if value is not None})
+        path = f"/v1/schedules/{part(ref, 'schedule')}/history"
+        return self._exchange.ask("GET", f"{path}?{query}" if query else path, list[api.HistoryEntry])
+
+    def why(self, ref: str, *, at: str, host: str | None = None) -> api.WhyView:
+        """Given a schedule and an instant (RFC 3339, or local in its zone), return what became of the slot there."""
+        query = query_text({"at": at} if host is None else {"at": at, "host": host})
+        return self._exchange.ask("GET", f"/v1/schedules/{part(ref, 'schedule')}/why?{query}", api.WhyView)
+
+    # -- pauses -------------------------------------------------------------------------------------------------------
+
+    def pauses(self) -> tuple[api.PauseView, ...]:
+        """Return every pause that holds, the oldest first."""
+        return self._exchange.ask("GET", "/v1/pauses", tuple[api.PauseView, ...])
+
+    def pause_fleet(self, request: api.PauseRequest) -> tuple[api.PauseView, ...]:
+        """Let no slot run anywhere; return the pauses that hold the fleet."""
+        return self._exchange.ask("POST", "/v1/pause", tuple[api.PauseView, ...], request)
+
+    def resume_fleet(self) -> tuple[api.PauseView, ...]:
+        """End the fleet's pause; return what holds it still: nothing."""
+        return self._exchange.ask("POST", "/v1/resume", tuple[api.PauseView, ...])
+
+    def pause_host(self, ref: str, request: api.PauseRequest) -> tuple[api.PauseView, ...]:
+        """Given a host, let no slot run there; return the pauses that hold it."""
+        return self._exchange.ask("POST", f"/v1/hosts/{part(ref, 'host')}/pause", tuple[api.PauseView, ...], request)
+
+    def resume_host(self, ref: str) -> tuple[api.PauseView, ...]:
+        """Given a host, end its pause; return the pauses that hold it still."""
+        return self._exchange.ask("POST", f"/v1/hosts/{part(ref, 'host')}/resume", tuple[api.PauseView, ...])
+
+    def pause_schedule(self, ref: str, request: api.PauseRequest) -> tuple[api.PauseView, ...]:
+        """Given a schedule, let no slot of it run; return the pauses that hold it."""
+        path = f"/v1/schedules/{part(ref, 'schedule')}/pause"
+        return self._exchange.ask("POST", path, tuple[api.PauseView, ...], request)
+
+    def resume_schedule(self, ref: str) -> tuple[api.PauseView, ...]:
+        """Given a schedule, end its pause; return the pauses that hold it still."""
+        return self._exchange.ask("POST", f"/v1/schedules/{part(ref, 'schedule')}/resume", tuple[api.PauseView, ...])
 
     # -- jobs ---------------------------------------------------------------------------------------------------------
 

@@ -29,11 +29,15 @@ TZDATA_LIMIT: Final = timedelta(hours=3)
 
 
 class Interval(Struct, frozen=True, kw_only=True):
-    """A time in which one host had one schedule in one revision: slots in (valid_from, valid_to] are its."""
+    """A time in which one host had one schedule in one revision: slots in (valid_from, valid_to] are its.
+
+    off_reason: why it was not enabled, where that was a pause.
+    """
 
     revision: int
     timing: Timing
     enabled: bool
+    off_reason: str | None = None
     valid_from: Instant
     valid_to: Instant | None = None
 
@@ -129,7 +133,7 @@ def _timed(slot: datetime, own: Interval, *, same_tzdata: bool) -> Dispatched | 
     """Return whether the slot is one by the timing of its interval."""
     text = slot_text(slot)
     if not own.enabled:
-        return Rejected("disabled", f"the schedule was disabled at {text}")
+        return _off(own, text)
     try:
         timetable = Timetable(own.timing)
         if timetable.holds(slot):
@@ -174,8 +178,12 @@ def _outside(slot: datetime, revision: int, intervals: Sequence[Interval], offse
     if there is None:
         return Rejected("not_a_target", f"this host was not a target of the schedule at {text}")
     if not there.enabled:
-        return Rejected("disabled", f"the schedule was disabled at {text}")
+        return _off(there, text)
     return Rejected("superseded", f"at {text} revision {there.revision} was in force, not {revision}")
+
+
+def _off(interval: Interval, text: str) -> Rejected:
+    return Rejected("disabled", f"the schedule was {interval.off_reason or 'disabled'} at {text}")
 
 
 def _near(timetable: Timetable, instant: datetime) -> bool:

@@ -136,6 +136,11 @@ def apply_cancel_request(state: JobState, *, reason: str, host_knows_slot: bool,
     )
 
 
+def apply_cancel_expired(state: JobState) -> Step:
+    """Given that a wish to cancel has waited too long for its host, return the step that drops it."""
+    return Step(replace(state, cancel_requested_at=None, cancel_reason=None))
+
+
 def apply_server_end(state: JobState, status: Status, error: Failure, *, tell_host: bool, now: datetime) -> Step:
     """Given an outcome the server gives by itself (with its evidence in `error`), return the step.
 

@@ -83,6 +83,14 @@ class Fate(StrEnum):
     REJECTED = "rejected"
 
 
+class Evidence(Struct, frozen=True, kw_only=True):
+    """What the agent knows about why: an interval (`not_running`, `suspended`, `clock_back`) with its bounds."""
+
+    what: ShortText
+    since: Instant | None = None
+    until: Instant | None = None
+
+
 class Overlap(StrEnum):
     """What a slot does while a run of the same schedule is still unfinished on the host."""
 

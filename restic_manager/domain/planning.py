@@ -21,12 +21,14 @@ ON_TIME = timedelta(seconds=60)
 """A slot that runs later than this is a catch-up."""
 CLOCK_HOLD = timedelta(hours=2)
 """A clock set back by up to this much is waited out; beyond it, it had been wrong and the watermark is rebased."""
+DISABLED = "disabled"
+"""The reason of slots that pass while a schedule is off, where nothing else is given (a pause has its own)."""
 _TICK = timedelta(seconds=1)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What planning needs of a schedule's entry on this host. Durations as timedeltas."""
+    """What planning needs of a schedule's entry on this host. Durations as timedeltas. off_reason: why, when off."""
 
     revision: int
     timetable: Timetable
@@ -34,6 +36,7 @@ class Plan:
     splay: timedelta = timedelta()
     overlap: Overlap = Overlap.QUEUE
     max_lateness: timedelta | None = None
+    off_reason: str = DISABLED
 
 
 @dataclass(frozen=True)
@@ -256,7 +259,7 @@ def _carry(draft: _Draft, fire: Fire, new: Plan, effective_from: datetime, *, se
     if not new.enabled:
         if sent:
             return fire  # only the server's answer ends it
-        draft.close(fire, Fate.SKIPPED, "disabled")
+        draft.close(fire, Fate.SKIPPED, new.off_reason)
         return None
     if fire.slot <= effective_from:
         return fire  # it belongs to the old revision, which was in force at the slot
@@ -269,7 +272,7 @@ def _carry(draft: _Draft, fire: Fire, new: Plan, effective_from: datetime, *, se
 
 
 def _close_undecided(draft: _Draft, old: Plan, after: datetime, through: datetime, reason: str) -> None:
-    draft.close_range(old, after, through, Fate.SKIPPED, reason if old.enabled else "disabled")
+    draft.close_range(old, after, through, Fate.SKIPPED, reason if old.enabled else old.off_reason)
 
 
 def _close_passed(
@@ -287,7 +290,7 @@ def _close_passed(
             passed.append(slot)
         slot = new.timetable.first_after(slot)
     if passed:
-        reason = f"already past when revision {new.revision} arrived" if new.enabled else "disabled"
+        reason = f"already past when revision {new.revision} arrived" if new.enabled else new.off_reason
         draft.decided.append(Decided(new.revision, passed[0], passed[-1], len(passed), Fate.SKIPPED, reason))
 
 

@@ -13,6 +13,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from restic_manager.domain.model import (
     Actor,
     BackupStats,
+    Evidence,
     Failure,
     Instant,
     Kind,
@@ -30,6 +31,13 @@ from restic_manager.domain.model import (
 
 Labels = Annotated[dict[Name, ShortText], Meta(max_length=64)]
 Secret = Annotated[str, Meta(min_length=1, max_length=4_096)]
+Retries = Annotated[int, Meta(ge=0, le=100)]
+PauseReason = Annotated[str, Meta(max_length=200)]
+
+DEFAULT_RETRY_BACKOFF = 300
+"""Seconds from a failure to the first further attempt, where a schedule says nothing else."""
+DEFAULT_STALL_LIMIT = 1_800
+"""Seconds without progress after which a run is stopped, where a schedule says nothing else."""
 
 
 class ErrorBody(Struct, frozen=True, kw_only=True):
@@ -57,6 +65,26 @@ class ServerView(Struct, frozen=True, kw_only=True):
     timezone: str
     listen: str
     data_dir: str
+
+
+class PauseRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Let no slot run: until an instant, for so many seconds, or (neither) until somebody resumes."""
+
+    reason: PauseReason = ""
+    until: Instant | None = None
+    seconds: Seconds | None = None
+
+
+class PauseView(Struct, frozen=True, kw_only=True):
+    """A pause that holds now: of the fleet, of one host or of one schedule. until: null for until somebody resumes."""
+
+    scope: Literal["fleet", "host", "schedule"]
+    host: str | None
+    schedule: str | None
+    reason: str
+    since: Instant
+    until: Instant | None
+    who: str
 
 
 class HostLine(Struct, frozen=True, kw_only=True):
@@ -87,6 +115,7 @@ class StatusView(Struct, frozen=True, kw_only=True):
     last_24h: dict[str, int]
     hosts: tuple[HostLine, ...]
     problems: tuple[str, ...]
+    pauses: tuple[PauseView, ...] = ()
 
 
 # -- hosts ------------------------------------------------------------------------------------------------------------
@@ -130,6 +159,7 @@ class HostView(Struct, frozen=True, kw_only=True):
     schedule_version: int
     applied_schedule_version: int
     refused_entries: tuple[str, ...] = ()
+    pauses: tuple[PauseView, ...] = ()
 
 
 class LabelRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -184,7 +214,8 @@ class InitRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 class ScheduleRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A schedule: when, where, what. Exactly one of hosts, labels (all must match) and all. cron may be `@every 4s`.
 
-    timezone: an IANA name, `host` for each host's own, or null for the server's. Durations in seconds.
+    timezone: an IANA name, `host` for each host's own, or null for the server's. Durations in seconds. retry: how many
+    further attempts a run gets that failed for a passing reason, the first after retry_backoff, then after twice that.
     """
 
     name: str
@@ -200,6 +231,10 @@ class ScheduleRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     offline: Offline = Offline.RUN
     max_lateness: Seconds | None = None
     enabled: bool = True
+    retry: Retries = 0
+    retry_backoff: Seconds = DEFAULT_RETRY_BACKOFF
+    time_limit: Seconds | None = None
+    stall_limit: Seconds | None = DEFAULT_STALL_LIMIT
 
 
 class ScheduleEdit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -217,6 +252,10 @@ class ScheduleEdit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     offline: Offline | UnsetType = UNSET
     max_lateness: Seconds | UnsetType | None = UNSET
     enabled: bool | UnsetType = UNSET
+    retry: Retries | UnsetType = UNSET
+    retry_backoff: Seconds | UnsetType = UNSET
+    time_limit: Seconds | UnsetType | None = UNSET
+    stall_limit: Seconds | UnsetType | None = UNSET
     paths: Annotated[tuple[PathText, ...], Meta(max_length=1_000)] | UnsetType = UNSET
     excludes: Annotated[tuple[PathText, ...], Meta(max_length=1_000)] | UnsetType = UNSET
     exclude_files: Annotated[tuple[PathText, ...], Meta(max_length=100)] | UnsetType = UNSET
@@ -274,7 +313,49 @@ class ScheduleView(Struct, frozen=True, kw_only=True):
     created_at: Instant
     words: str
     next: tuple[NextSlot, ...]
+    retry: int = 0
+    retry_backoff: int = DEFAULT_RETRY_BACKOFF
+    time_limit: int | None = None
+    stall_limit: int | None = DEFAULT_STALL_LIMIT
+    pauses: tuple[PauseView, ...] = ()
     warnings: tuple[str, ...] = ()
+
+
+class HistoryEntry(Struct, frozen=True, kw_only=True):
+    """One fate and the slots it is the fate of: `count` from `slot` to `last_slot` (null for a single one).
+
+    fate: ran, coalesced, missed, skipped, rejected; pending (due, the host is there, not decided yet) and unknown (past
+    due from a host that cannot be heard). into: the slot that took the place of coalesced ones. A run's retries stand
+    here too: `attempts` are the ids of all its jobs in order, `status` is where the newest of them stands.
+    """
+
+    slot: Instant
+    last_slot: Instant | None
+    fate: Literal["ran", "coalesced", "missed", "skipped", "rejected", "pending", "unknown", "planned"]
+    count: int
+    job_id: str | None
+    host: str
+    reason: str | None
+    into: Instant | None
+    evidence: Evidence | None
+    attempts: tuple[str, ...]
+    status: Status | None
+
+
+class WhyView(Struct, frozen=True, kw_only=True):
+    """What became of one slot: in one sentence, and the entry that holds it (its fate may be `planned` here).
+
+    local: the slot as the clock on the wall says it, with the UTC offset. coalesced: how many earlier slots its run
+    stands for besides its own.
+    """
+
+    sentence: str
+    schedule: str
+    host: str
+    slot: Instant
+    local: str
+    coalesced: int
+    entry: HistoryEntry
 
 
 class RunRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -289,7 +370,8 @@ class RunRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class JobView(Struct, frozen=True, kw_only=True):
     """One job. host, schedule and repo are names as they are now; slot is null for what no schedule planned.
 
-    waits_for says in a sentence what a queued job waits for.
+    waits_for says in a sentence what a queued job waits for. not_before: an attempt's turn, it is not sent earlier.
+    warnings: in the answer to `run` only, pauses that it runs in spite of.
     """
 
     id: str
@@ -313,10 +395,12 @@ class JobView(Struct, frozen=True, kw_only=True):
     attempt_of: str | None
     next_attempt: str | None
     waits_for: str | None
+    not_before: Instant | None = None
     cancel_requested_at: Instant | None
     log_lines: int
     log_lines_dropped: int
     progress: Progress | None = None
+    warnings: tuple[str, ...] = ()
 
 
 class LogEvent(Struct, frozen=True, kw_only=True, tag="log", tag_field="event"):

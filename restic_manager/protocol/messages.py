@@ -31,6 +31,7 @@ from restic_manager.domain.model import (
     Status,
     Timing,
 )
+from restic_manager.domain.model import Evidence as Evidence  # noqa: PLC0414 - part of the wire, imported from here too
 
 PROTOCOL_VERSION = 1
 MAX_MESSAGE = 1 << 20
@@ -177,7 +178,7 @@ class Entry(Struct, frozen=True, kw_only=True):
 
     effective_from: slots at or before it do not belong to this revision. decided_through: what the server's ledger
     already holds for this host (the agent starts from the latest of the two and its own watermark). max_lateness in
-    seconds.
+    seconds. off_reason: with enabled false, what the slots that pass are recorded with; null is `disabled`.
     """
 
     schedule_id: Id
@@ -191,6 +192,7 @@ class Entry(Struct, frozen=True, kw_only=True):
     effective_from: Instant
     decided_through: Instant | None = None
     standing_order: StandingOrder | None = None
+    off_reason: ShortText | None = None
 
 
 class Ended(Struct, frozen=True, kw_only=True):
@@ -229,14 +231,6 @@ class ScheduleAck(Message, frozen=True, kw_only=True, tag="schedule.ack"):
     epoch: Id
     version: Version
     refused: tuple[RefusedEntry, ...] = ()
-
-
-class Evidence(Struct, frozen=True, kw_only=True):
-    """What the agent knows about why: an interval (`not_running`, `suspended`, `clock_back`) with its bounds."""
-
-    what: ShortText
-    since: Instant | None = None
-    until: Instant | None = None
 
 
 class ScheduleFire(Message, frozen=True, kw_only=True, tag="schedule.fire"):

@@ -8,6 +8,8 @@ places to look at; refuses to know why a job ended and what restic is.
 from __future__ import annotations
 
 import logging
+import math
+from datetime import UTC, datetime
 from typing import Final
 
 import trio
@@ -21,7 +23,7 @@ from restic_manager.runtime.clock import Clock
 from restic_manager.secrets import Sealer
 from restic_manager.server.hub import Hub
 from restic_manager.server.orders import end_shut, write_orders
-from restic_manager.server.store import assignments, hosts, job_lists, job_rows, jobs, queue, repos, schedules
+from restic_manager.server.store import assignments, hosts, job_lists, job_rows, jobs, queue, repos, retries, schedules
 from restic_manager.server.store.job_rows import JobRow
 from restic_manager.server.store.ripple import Ripple
 from restic_manager.server.store.writer import Store
@@ -47,6 +49,8 @@ class Dispatcher:
         self._freed: dict[str, bool] = {}
         self._left: set[str] = set()
         self._moved = False
+        self._turn: datetime | None = None  # when the next attempt has its turn; looked for at the start
+        self._turns_seen = datetime(1970, 1, 1, tzinfo=UTC)  # attempts whose turn came by then have been looked at
 
     # -- where to look -------------------------------------------------------------------------------------------------
 
@@ -86,15 +90,27 @@ class Dispatcher:
     # -- the task ------------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Look and send whenever rung, for ever."""
+        """Look and send whenever rung, and when an attempt has its turn, for ever."""
+        look = True  # at the start for the turns alone: no host is there yet
         while True:
-            await self._bell.wait()
-            while self._hosts or self._freed or self._left or self._moved:
+            while look or self._hosts or self._freed or self._left or self._moved:
                 try:
                     await self._round()
+                    look = False
                 except StorageError as error:
                     logger.warning("dispatcher: %s; looking again in %g s", error.message, RETRY_SECONDS)
                     await trio.sleep(RETRY_SECONDS)
+            look = await self._rung_or_due()
+
+    async def _rung_or_due(self) -> bool:
+        """Wait for the bell or for the next turn; return whether a turn has come.
+
+        A wall clock that is set meanwhile is noticed at the next ring: the janitor rings every few minutes.
+        """
+        left = math.inf if self._turn is None else (self._turn - self._clock.now()).total_seconds()
+        with trio.move_on_after(max(0.0, left)):
+            await self._bell.wait()
+        return self._turn is not None and self._turn <= self._clock.now()
 
     async def _round(self) -> None:
         """Look at what was rung for, at most ROUND hosts of it, and send what may be sent."""
@@ -104,6 +120,7 @@ class Dispatcher:
         now = self._clock.now()
         ripple = Ripple()
         rest: list[str] = []
+        turns: list[datetime | None] = []
 
         def look(tx: Connection) -> list[tuple[str, CommandRun]]:
             wanted = dict.fromkeys(hosts_)
@@ -112,6 +129,8 @@ class Dispatcher:
                 wanted.update(dict.fromkeys(sorted(queue.hosts_behind(tx, host_id))))
             if moved:
                 wanted.update(dict.fromkeys(sorted(queue.rehome(tx, online=online))))
+            wanted.update(dict.fromkeys(retries.hosts_with_turns(tx, self._turns_seen, now)))
+            turns[:] = [retries.next_turn(tx, now)]
             there = [host_id for host_id in wanted if host_id in online]
             rest[:] = there[ROUND:]
             orders = queue.take(tx, there[:ROUND], online=online, now=now)
@@ -129,6 +148,7 @@ class Dispatcher:
             self._moved = self._moved or moved
             raise
         self._hosts.update(dict.fromkeys(rest))
+        self._turn, self._turns_seen = turns[0], now
         for host_id, message in messages:
             self._hub.send(host_id, message)
         self._hub.ring(message.job_id for _, message in messages)
@@ -164,6 +184,7 @@ class Dispatcher:
                     actor=Actor.OPERATOR,
                     now=now,
                     schedule_id=schedule.id,
+                    limits=schedule.limits,
                 )
                 for host_id in targets
             ]

@@ -19,7 +19,7 @@ from restic_manager.domain.model import Status
 from restic_manager.protocol.messages import CommandCancel, Hello, JobClaim, Message, Refused
 from restic_manager.protocol.session import Accepted, JournalRecord, judge_hello
 from restic_manager.server.orders import Unseal, write_orders
-from restic_manager.server.store import events, hosts, identity, job_rows, jobs, journals, slots
+from restic_manager.server.store import assignments, closing, events, hosts, identity, job_rows, jobs, journals, slots
 from restic_manager.server.store.hosts import HostRow
 from restic_manager.server.store.queue import Order
 from restic_manager.server.store.ripple import Ripple
@@ -30,7 +30,9 @@ _NEW_JOURNAL: Final = (
     "the agent came back with a new journal: what it knew of this job is lost (a fresh data directory, or an old copy)"
 )
 _TOLD_WITHIN: Final = timedelta(days=2)
-"""How long after its end a host is still told of a job: keeps the look-up short however long its history is."""
+"""A host is told of what ended since it was last here, or this long ago: keeps the look-up short however long its
+history is.
+"""
 
 
 @dataclass
@@ -89,9 +91,13 @@ def greet(tx: Connection, admitted: HostRow, hello: Hello, *, heard_at: datetime
             f"it reports by a new journal now, {hello.journal_id}; {len(ended.over)} jobs of the old are interrupted"
         )
         events.record(tx, now=heard_at, actor=host.name, what="new_journal", host_id=host_id, detail=detail)
+        closing.close_lost(tx, host_id, clock_offset=greeting.clock_offset, now=heard_at)
+    assignments.note_applied(tx, host_id, epoch=hello.applied_epoch, version=hello.applied_version, now=heard_at)
     hosts.note_hello(tx, host_id, hello, clock_offset=greeting.clock_offset, now=heard_at)
     _take_claims(tx, greeting, hello.jobs, heard_at)
-    greeting.ended = _tell_once(tx, host_id, heard_at)
+    # As it was before this hello.
+    last_here = heard_at if host.last_seen_at is None else host.last_seen_at
+    greeting.ended = _tell_once(tx, host_id, min(last_here, heard_at - _TOLD_WITHIN))
     return greeting
 
 
@@ -141,6 +147,7 @@ def _take_claims(tx: Connection, greeting: Greeting, claims: Sequence[JobClaim],
                 slot=claim.scheduled_at,
                 clock_offset=greeting.clock_offset,
                 now=now,
+                ripple=greeting.ripple,
             )
             # What does not check out is told again by its reports, and set aside there.
             job = None if isinstance(adopted, str) else adopted
@@ -152,15 +159,15 @@ def _take_claims(tx: Connection, greeting: Greeting, claims: Sequence[JobClaim],
             greeting.jobs.add(job.id)
 
 
-def _tell_once(tx: Connection, host_id: str, now: datetime) -> list[CommandCancel]:
-    """Return what ended here lately without the host knowing, and note that it is told now.
+def _tell_once(tx: Connection, host_id: str, since: datetime) -> list[CommandCancel]:
+    """Return what ended here since then without the host knowing, and note that it is told now.
 
     Once is enough: a fire that still waits is sent again after the welcome, and its answer says the same.
     """
     lately = and_(
         table.c.host_id == host_id,
         table.c.status.in_([Status.CANCELLED.value, Status.FAILED.value]),
-        table.c.finished_at >= now - _TOLD_WITHIN,
+        table.c.finished_at >= since,
         table.c.tell_host.is_(True),
     )
     untold = [job_rows.row_of(row) for row in tx.execute(select(table).where(lately).order_by(table.c.serial))]

@@ -1,6 +1,7 @@
-"""The janitor: notes who is there, gives up on hosts that stayed away, and keeps history within its limits.
+"""The janitor: notes who is there, gives up on hosts that stayed away, ends pauses, and keeps history in its limits.
 
-One task that sleeps until the next thing is due. What is kept how long is `store.history`. It decides only when.
+One task that sleeps until the next thing is due (a bell tells of pauses). What is kept how long is `store.history`. It
+decides only when.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from sqlalchemy import Connection, select
 from restic_manager.domain.errors import StorageError
 from restic_manager.domain.instants import duration_text
 from restic_manager.server.services import Services
-from restic_manager.server.store import history, hosts, jobs
+from restic_manager.server.store import expiry, history, hosts, jobs, pause_changes, pauses
 from restic_manager.server.store.job_rows import UNFINISHED
 from restic_manager.server.store.ripple import Ripple
 from restic_manager.server.store.schema import hosts as host_rows
@@ -41,17 +42,27 @@ class Janitor:
 
     async def run(self) -> None:
         """Do what is due, for ever. What fails for want of the store is tried again when it is next due."""
-        work = {self.note_seen: SEEN_SECONDS, self.give_up: LOST_SECONDS, self.prune: PRUNE_SECONDS}
+        work = {
+            self.note_seen: SEEN_SECONDS,
+            self.give_up: LOST_SECONDS,
+            self.expire: LOST_SECONDS,
+            self.end_pauses: LOST_SECONDS,  # at the latest: a wall clock that is set rings no bell
+            self.prune: PRUNE_SECONDS,
+        }
         now = trio.current_time()
         due = {task: now + seconds for task, seconds in work.items()}
+        due[self.end_pauses] = now
         while True:
             task = min(due, key=lambda each: due[each])
-            await trio.sleep_until(due[task])
+            with trio.move_on_at(due[task]):
+                await self._services.pauses_changed.wait()
+                task = self.end_pauses
+            pause: float | None = None
             try:
-                await task()
+                pause = await task()
             except StorageError as error:
                 logger.warning("janitor: %s", error.message)
-            due[task] = trio.current_time() + work[task]
+            due[task] = trio.current_time() + (work[task] if pause is None else min(pause, work[task]))
 
     async def note_seen(self) -> None:
         """Store that the hosts online now were seen."""
@@ -87,6 +98,27 @@ class Janitor:
             return ripple
 
         services.dispatcher.apply(await services.store.write(change))
+
+    async def expire(self) -> None:
+        """End what operators wanted long ago from hosts that are away. As above, only time in which we ran counts."""
+        services = self._services
+        now, after = services.clock.now(), timedelta(seconds=services.config.request_expires)
+        if now - services.started_at < after:
+            return
+        online = services.hub.online_hosts()
+        services.dispatcher.apply(
+            await services.store.write(lambda tx: expiry.expire(tx, online=online, after=after, now=now))
+        )
+
+    async def end_pauses(self) -> float | None:
+        """End the pauses whose end has come; return in how many seconds the next one ends, None for none."""
+        services = self._services
+        now = services.clock.now()
+        next_end = await services.store.read(pauses.next_end)
+        if next_end is not None and next_end <= now:
+            services.hub.sets_changed(await services.store.write(lambda tx: pause_changes.end_due(tx, now=now)))
+            next_end = await services.store.read(pauses.next_end)
+        return None if next_end is None else max(0.0, (next_end - services.clock.now()).total_seconds())
 
     async def prune(self) -> None:
         """Bring history within its limits, in bites that hold nobody up."""

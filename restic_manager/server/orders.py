@@ -49,6 +49,7 @@ def write_orders(tx: Connection, orders: Iterable[Order], *, unseal: Unseal) -> 
             spec=job.spec,
             repo=access,
             restic_host=order.restic_host,
+            limits=job.limits,
             schedule_id=job.schedule_id,
             scheduled_at=job.slot,
             ordered_at=job.created_at,

@@ -8,16 +8,19 @@ It refuses to know links and tasks.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import assert_never
 
+import msgspec
 from sqlalchemy import Connection
 
-from restic_manager.domain import lifecycle
-from restic_manager.domain.instants import whole_second
+from restic_manager.domain import firing, lifecycle
+from restic_manager.domain.firing import Interval
+from restic_manager.domain.instants import slot_text, whole_second
 from restic_manager.domain.model import Fate, slot_job_id
+from restic_manager.domain.spans import SECOND, Span, Stretch, remainder, shifted
 from restic_manager.link import Incoming
 from restic_manager.protocol.codec import WireError
 from restic_manager.protocol.messages import (
@@ -217,6 +220,7 @@ class _Batch:
                 slot=slot,
                 clock_offset=self._sender.caller.clock_offset,
                 now=self._now,
+                ripple=self._taken.ripple,
             )
             if isinstance(adopted, str):
                 raise _Unusable(f"the server knows no job {job_id}, and {adopted}")
@@ -236,13 +240,16 @@ class _Batch:
             raise _Unusable("its slots are not whole seconds")
         if slots.find_work(self._tx, report.schedule_id) is None:
             raise _Unusable("it names a schedule the server does not know")
-        if not slots.intervals(self._tx, report.schedule_id, self._host_id):
+        owned = slots.intervals(self._tx, report.schedule_id, self._host_id)
+        if not owned:
             raise _Unusable("it names a schedule that is not this host's and never was")
         if report.count == 1:
             job_id = slot_job_id(report.schedule_id, self._host_id, report.first)
             if job_rows.find(self._tx, job_id) is not None:
                 raise _Unusable(f"it says {report.fate} of a slot that has job {job_id}")
-        fates.record(
+        owned = shifted(owned, self._sender.caller.clock_offset)
+        report = self._without_future(report, owned)
+        contradiction = fates.record(
             self._tx,
             schedule_id=report.schedule_id,
             host_id=self._host_id,
@@ -255,7 +262,22 @@ class _Batch:
             into=report.into,
             evidence=report.evidence,
             now=self._now,
+            intervals=owned,
         )
+        if contradiction is not None:
+            raise _Unusable(contradiction)
+
+    def _without_future(self, report: SlotDecided, owned: Sequence[Interval]) -> SlotDecided:
+        """Return what it says of slots up to now by the host's clock: a clock that was wrong has decided more."""
+        ahead = timedelta(seconds=max(0.0, self._sender.caller.clock_offset))
+        latest = whole_second(self._now + min(ahead, firing.OFFSET_LIMIT) + firing.FUTURE_LIMIT)
+        if report.last <= latest:
+            return report
+        told = Span(report.first, report.last, report.count)
+        kept = remainder(told, report.revision, owned, [Stretch(latest + SECOND, report.last)])
+        if report.first > latest or not kept:
+            raise _Unusable(f"its slots through {slot_text(report.last)} are in the future")
+        return msgspec.structs.replace(report, first=kept[0].first, last=kept[0].last, count=kept[0].count)
 
     def _quarantine(self, seq: int, frame: str, reason: str, *, foreign: bool) -> None:
         first_for_long = journals.set_aside(

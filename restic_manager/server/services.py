@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from restic_manager.config import ServerConfig
+from restic_manager.runtime.bell import Bell
 from restic_manager.runtime.clock import Clock
 from restic_manager.secrets import Sealer
 from restic_manager.server.dispatch import Dispatcher
@@ -28,3 +29,5 @@ class Services:
     config: ServerConfig
     started_at: datetime
     listening: str
+    pauses_changed: Bell = field(default_factory=Bell)
+    """Rung when a pause began or ended: the janitor looks again when the next one ends."""

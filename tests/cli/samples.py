@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from restic_manager.domain.model import Actor, BackupStats, Kind, Offline, Overlap, Progress, Status
+from restic_manager.domain.model import Actor, BackupStats, Evidence, Kind, Offline, Overlap, Progress, Status
 from restic_manager.protocol import api
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -60,6 +60,71 @@ def slots() -> tuple[api.NextSlot, ...]:
     return (
         api.NextSlot(utc=first, local="2026-03-28T02:30:00+01:00"),
         api.NextSlot(utc=first + timedelta(hours=23.5), local="2026-03-29T03:00:00+02:00"),
+    )
+
+
+def pause(**changes: Any) -> api.PauseView:
+    view = api.PauseView(
+        scope="fleet",
+        host=None,
+        schedule=None,
+        reason="storage moves",
+        since=ago(hours=1),
+        until=None,
+        who="operator",
+    )
+    return msgspec.structs.replace(view, **changes)
+
+
+def history() -> list[api.HistoryEntry]:
+    slot = datetime(2026, 3, 28, 1, 30, tzinfo=UTC)
+    ran = api.HistoryEntry(
+        slot=slot,
+        last_slot=None,
+        fate="ran",
+        count=1,
+        job_id=JOB_ID,
+        host="web1",
+        reason=None,
+        into=None,
+        evidence=Evidence(what="not_running", since=slot - timedelta(hours=9), until=slot + timedelta(minutes=1)),
+        attempts=(JOB_ID, "9c1b0000-0000-5000-8000-000000000002"),
+        status=Status.SUCCEEDED,
+    )
+    blank: dict[str, Any] = {"job_id": None, "evidence": None, "attempts": (), "status": None}
+    return [
+        msgspec.structs.replace(ran, slot=slot + timedelta(days=1), fate="pending", **blank),
+        ran,
+        msgspec.structs.replace(
+            ran,
+            slot=slot - timedelta(days=2),
+            last_slot=slot - timedelta(days=1),
+            fate="coalesced",
+            count=1_440,
+            reason="a later slot took its place",
+            into=slot,
+            **blank,
+        ),
+        msgspec.structs.replace(
+            ran,
+            slot=slot - timedelta(days=3),
+            fate="unknown",
+            reason="host away since 2026-03-25T00:00:00Z, and a reason may be longer than a line",
+            **blank,
+        ),
+    ]
+
+
+def why() -> api.WhyView:
+    entry = history()[1]
+    return api.WhyView(
+        sentence="01:30 UTC on web1: caught up at 01:31 as job 3f2a91c0…, which succeeded",
+        schedule="nightly",
+        host="web1",
+        slot=entry.slot,
+        local="2026-03-28T02:30:00+01:00",
+        coalesced=0,
+        entry=entry,
     )
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
 import pytest
 
+from restic_manager.cli.schedule_history import since_when
 from restic_manager.domain.model import Failure, Status
 from restic_manager.protocol import api
 from tests.cli import samples
@@ -32,6 +34,13 @@ READING: list[tuple[list[str], str, str, Any]] = [
     (["schedule", "remove", "nightly"], "DELETE", "/v1/schedules/nightly", samples.schedule()),
     (["schedule", "run", "nightly"], "POST", "/v1/schedules/nightly/run", [samples.job(Status.QUEUED)]),
     (["schedule", "next", "nightly"], "GET", "/v1/schedules/nightly/next?count=5", list(samples.slots())),
+    (["schedule", "history", "nightly"], "GET", "/v1/schedules/nightly/history?limit=50", samples.history()),
+    (
+        ["schedule", "why", "nightly", "--at", "2026-03-28 02:30"],
+        "GET",
+        "/v1/schedules/nightly/why?at=2026-03-28+02%3A30",
+        samples.why(),
+    ),
     (["job", "list"], "GET", "/v1/jobs?limit=50", [samples.job(), samples.job(Status.RUNNING)]),
     (["job", "show", "3f2a"], "GET", "/v1/jobs/3f2a", samples.job()),
     (["job", "cancel", "3f2a"], "POST", "/v1/jobs/3f2a/cancel", samples.job(Status.CANCELLED)),
@@ -60,6 +69,48 @@ def test_for_a_person_it_fits_80_columns_without_colour_in_a_pipe(
     assert ended.out
     assert "\x1b" not in ended.out + ended.err
     assert max(len(line) for line in ended.out.splitlines()) <= 80
+
+
+@pytest.mark.parametrize(
+    ("since", "wanted"),
+    [
+        ("7d", timedelta(days=-7)),
+        ("1h30m", timedelta(hours=-1.5)),
+        ("2026-03-01", datetime(2026, 3, 1, tzinfo=UTC) - samples.NOW),
+        ("2026-03-01T01:00:00+01:00", datetime(2026, 3, 1, tzinfo=UTC) - samples.NOW),
+    ],
+)
+def test_since_is_a_duration_ago_a_date_or_an_instant(since: str, wanted: timedelta) -> None:
+    assert since_when(since, samples.NOW) == samples.NOW + wanted
+
+
+@pytest.mark.parametrize("since", ["", "yesterday", "7", "2026-13-01", "999999d", "2026-03-01T01:00:00"])
+def test_a_since_that_is_none_is_refused_with_what_it_may_be(command: Command, since: str) -> None:
+    ended = command("schedule", "history", "nightly", "--since", since)
+    assert ended.code == 2
+    assert "7d, 12h" in ended.err
+
+
+def test_history_asks_for_the_host_and_the_time_given(command: Command, server: StubServer) -> None:
+    path = "/v1/schedules/nightly/history?host=web1&since=2026-03-01T00%3A00%3A00Z&limit=3"
+    server.on("GET", path, samples.history()[:3])
+    ended = command("schedule", "history", "nightly", "--host", "web1", "--since", "2026-03-01", "--limit", "3")
+    assert ended.code == 0
+    assert "3f2a91c0 +1" in ended.out
+    assert "coalesced \u00d71,440" in ended.out
+    assert "only the newest 3" in ended.err
+
+
+def test_why_says_the_servers_sentence_and_ends_with_4_where_there_is_no_slot(
+    command: Command, server: StubServer
+) -> None:
+    server.on("GET", "/v1/schedules/nightly/why?at=x&host=web1", samples.why())
+    assert command("schedule", "why", "nightly", "--at", "x", "--host", "web1").out == samples.why().sentence + "\n"
+    missing = api.ErrorAnswer(error=api.ErrorBody(code="not_found", message="there is no slot at x on web1"))
+    server.on("GET", "/v1/schedules/nightly/why?at=x", (404, missing))
+    ended = command("schedule", "why", "nightly", "--at", "x")
+    assert ended.code == 4
+    assert "there is no slot at x" in ended.err
 
 
 def test_tables_fit_whatever_the_names_are(command: Command, server: StubServer) -> None:
@@ -171,6 +222,7 @@ def test_schedule_add_sends_everything_that_was_typed(command: Command, server: 
     ended = command(
         *("schedule", "add", "nightly", "--host", "web1", "--host", "db1", "--cron", "30 2 * * *", "--repo", "main"),
         *("--timezone", "Europe/Berlin", "--splay", "1h30m", "--overlap", "skip", "--offline", "wait"),
+        *("--retry", "3", "--retry-backoff", "2m", "--time-limit", "6h", "--stall-limit", "none"),
         *(
             "--max-lateness",
             "12h",
@@ -198,6 +250,10 @@ def test_schedule_add_sends_everything_that_was_typed(command: Command, server: 
         "overlap": "skip",
         "offline": "wait",
         "max_lateness": 43_200,
+        "retry": 3,
+        "retry_backoff": 120,
+        "time_limit": 21_600,
+        "stall_limit": None,
         "enabled": False,
         "spec": {
             "kind": "backup",

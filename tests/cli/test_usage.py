@@ -15,8 +15,8 @@ from tests.cli.stub_server import StubServer
 
 WRONG: list[tuple[list[str], str]] = [
     (["hots"], "did you mean 'host'?"),
-    (["frobnicate"], "there are status, host, repo, schedule, job, server, agent, version"),
-    (["host"], "say what to do: invite, list, show, label, rename, remove"),
+    (["frobnicate"], "there are status, host, repo, schedule, job, pause, resume, server, agent, version"),
+    (["host"], "say what to do: invite, list, show, label, rename, pause, resume, remove"),
     (["host", "frobnicate"], "'frobnicate'"),
     (["host", "lits"], "Did you mean 'list'"),
     (["host", "show"], "missing argument 'NAME'"),

@@ -26,6 +26,7 @@ def test_a_server_needs_to_be_told_nothing() -> None:
     assert config.timezone
     assert config.public_url is None
     assert (config.heartbeat_interval, config.reconnect_spread, config.lost_after) == (15, 5, 7 * 86_400)
+    assert config.request_expires == 86_400
     assert config.log_level == "info"
 
 
@@ -52,6 +53,7 @@ def test_every_key_of_the_file_is_used(tmp_path: Path) -> None:
         heartbeat = "20s"
         reconnect_spread = "1m"
         lost_after = "2d"
+        request_expires = "12h"
         log_level = "debug"
 
         [agent]
@@ -71,7 +73,7 @@ def test_every_key_of_the_file_is_used(tmp_path: Path) -> None:
     assert (server.listen_host, server.listen_port, server.data_dir) == ("::1", 0, Path("/srv/server"))
     assert (server.timezone, server.public_url) == ("America/Santiago", "wss://backup.example.org/rm")
     assert (server.heartbeat_interval, server.reconnect_spread, server.lost_after) == (20, 60, 172_800)
-    assert server.log_level == "debug"
+    assert (server.request_expires, server.log_level) == (43_200, "debug")
     agent = load_agent(NONE, config=file)
     assert (agent.server_url, agent.data_dir) == ("wss://backup.example.org/rm", Path("/srv/agent"))
     assert (agent.restic_path, agent.reconnect_max, agent.catch_up_delay) == ("/opt/restic", 120, 0)

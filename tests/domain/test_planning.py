@@ -193,6 +193,16 @@ class TestChange:
         assert [(item.first, item.reason) for item in step.decided] == [(at(5), "disabled")]
         assert step.wake is None
 
+    def test_a_reason_of_its_own_goes_with_every_slot_of_the_time_it_was_off(self) -> None:
+        off, on = plan(revision=2, enabled=False, off_reason="paused: why"), plan(revision=3)
+        held = Mark(at(5), held=Fire(at(5), 1))
+        into = planning.change(plan(), off, held, effective_from=at(5.5), decided_through=None)
+        assert [(item.first, item.reason) for item in into.decided] == [(at(5), "paused: why")]
+        out = planning.change(off, on, into.mark, effective_from=at(8.5), decided_through=None)
+        assert out.decided == (Decided(2, at(6), at(8), 3, Fate.SKIPPED, "paused: why"),)
+        gone = planning.end(off, into.mark, ended_at=at(8.5))
+        assert [item.reason for item in gone.decided] == ["paused: why"]
+
     def test_the_time_it_was_disabled_is_one_range(self) -> None:
         off, on = plan(revision=2, enabled=False), plan(revision=3)
         step = planning.change(off, on, Mark(NOON), effective_from=at(600), decided_through=None)

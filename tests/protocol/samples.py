@@ -107,6 +107,7 @@ FULL_ENTRY: Final = Entry(
     effective_from=LATER,
     decided_through=AT,
     standing_order=StandingOrder(spec=FULL_SPEC, repo=FULL_REPO, restic_host="web-1", limits=FULL_LIMITS),
+    off_reason="paused: the storage moves",
 )
 EVIDENCE: Final = Evidence(what="not_running", since=AT, until=LATER)
 STATS: Final = BackupStats(

@@ -231,7 +231,6 @@ def test_what_is_said_not_to_be_in_use_is_not() -> None:
     """When one of these comes into use, its paragraph has to go."""
     text = source("agent")
     assert "clock_back" not in text
-    assert "limits=" not in source("server")
 
 
 def test_reasons_in_the_text_are_the_planner_s() -> None:

@@ -16,14 +16,28 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytest
 import sqlalchemy
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from restic_manager.domain.cron import resolve_hash, splay_offset
-from restic_manager.server.store import assignments, engine, host_changes, hosts, migrations, schedule_changes, schema
+from restic_manager.domain.errors import ConflictError
+from restic_manager.domain.pausing import Scope
+from restic_manager.server.store import (
+    assignments,
+    engine,
+    host_changes,
+    hosts,
+    migrations,
+    pause_changes,
+    pauses,
+    schedule_changes,
+    schema,
+)
 from restic_manager.server.store import schedules as schedule_rows
+from restic_manager.server.store.pause_changes import FLEET, Target
 from tests.server.rows import START, ZONE, add_repo, add_schedule, edit_schedule, greet, invite, sha
 
 MICROSECOND = timedelta(microseconds=1)
@@ -44,7 +58,8 @@ places = st.one_of(
     st.fixed_dictionaries({"labels": st.fixed_dictionaries({"tier": tiers})}),
     st.just({"all": True}),
 )
-pauses = st.sampled_from([0, 1e-6, 1, 3600])
+waits = st.sampled_from([0, 1e-6, 1, 3600])
+paused_names = st.sampled_from(["fleet", "h1", "h2", "h3", "s1", "s2"])
 
 
 class InForce(NamedTuple):
@@ -54,6 +69,13 @@ class InForce(NamedTuple):
     timezone: str
     splay: int
     enabled: bool
+    off_reason: str | None
+
+
+class ModelPause(NamedTuple):
+    since: datetime
+    until: datetime | None
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -104,6 +126,7 @@ class Fleet(RuleBasedStateMachine):
         self.clock = START
         self.hosts: dict[str, ModelHost] = {}
         self.schedules: dict[str, ModelSchedule] = {}
+        self.paused: dict[tuple[Scope, str | None], ModelPause] = {}
         self.told: dict[Pair, list[tuple[datetime, InForce | None]]] = {}
         self.before = self.stored()
 
@@ -126,9 +149,19 @@ class Fleet(RuleBasedStateMachine):
                         resolve_hash(schedule.timing["cron"], **mine),
                         (host.zone or ZONE) if zone == "host" else zone,
                         splay_offset(schedule.timing["splay"], **mine),
-                        schedule.timing["enabled"],
+                        *self.standing(schedule, host),
                     )
         return found
+
+    def standing(self, schedule: ModelSchedule, host: ModelHost) -> tuple[bool, str | None]:
+        """Every pause that holds, asked one by one; the first of the oldest is the reason."""
+        keys = [(Scope.FLEET, None), (Scope.HOST, host.id), (Scope.SCHEDULE, schedule.id)]
+        held = sorted(
+            (self.paused[key].since, at, self.paused[key].reason) for at, key in enumerate(keys) if key in self.paused
+        )
+        if not schedule.timing["enabled"]:
+            return False, None
+        return (False, held[0][2]) if held else (True, None)
 
     def named(self, where: dict[str, Any]) -> dict[str, Any] | None:
         """The model's fields for a rule; None when it names a host that is not there."""
@@ -151,7 +184,10 @@ class Fleet(RuleBasedStateMachine):
             sqlalchemy.select(schema.assignments).where(schema.assignments.c.valid_to.is_(None))
         ).all()
         in_force = {
-            (row.schedule_id, row.host_id): (row.id, InForce(row.cron, row.timezone, row.splay, row.enabled))
+            (row.schedule_id, row.host_id): (
+                row.id,
+                InForce(row.cron, row.timezone, row.splay, row.enabled, row.off_reason),
+            )
             for row in rows
         }
         assert len(in_force) == len(rows), "at most one row in force a pair"
@@ -192,14 +228,14 @@ class Fleet(RuleBasedStateMachine):
             for probe in probes | {self.clock + timedelta(days=1)}:
                 expected = [value for since, value in history if since < probe][-1:]
                 found = [
-                    InForce(one.timing.cron, one.timing.timezone, one.timing.splay, one.enabled)
+                    InForce(one.timing.cron, one.timing.timezone, one.timing.splay, one.enabled, one.off_reason)
                     for one in intervals
                     if one.valid_from < probe and (one.valid_to is None or probe <= one.valid_to)
                 ]
                 assert found == [value for value in expected if value is not None]
             meaning: dict[int, InForce] = {}
             for one in intervals:
-                value = InForce(one.timing.cron, one.timing.timezone, one.timing.splay, one.enabled)
+                value = InForce(one.timing.cron, one.timing.timezone, one.timing.splay, one.enabled, one.off_reason)
                 assert meaning.setdefault(one.revision, value) == value, "a revision stands for one timing"
 
     # -- operations ---------------------------------------------------------------------------------------------------
@@ -210,9 +246,44 @@ class Fleet(RuleBasedStateMachine):
             self.join(name)
         self.add("s1", timing, {"hosts": ("h1",)} if "h3" in where.get("hosts", ()) else where)
 
-    @rule(pause=pauses)
-    def wait(self, pause: float) -> None:
-        self.clock += timedelta(seconds=pause)
+    @rule(wait=waits)
+    def wait(self, wait: float) -> None:
+        """Time passes; pauses that come to their end meanwhile end at their own instant."""
+        later = self.clock + timedelta(seconds=wait)
+        while (end := pauses.next_end(self.tx)) is not None and end <= later:
+            self.clock = end
+            over = [key for key, pause in self.paused.items() if pause.until == end]
+            for key in over:
+                del self.paused[key]
+            self.after(pause_changes.end_due(self.tx, now=later))
+        self.clock = later
+
+    def target(self, name: str) -> Target | None:
+        if name == "fleet":
+            return FLEET
+        if name in self.hosts:
+            return Target(Scope.HOST, self.hosts[name].id, name)
+        return Target(Scope.SCHEDULE, self.schedules[name].id, name) if name in self.schedules else None
+
+    @rule(name=paused_names, reason=st.sampled_from(["", "x", "y"]), lasting=st.sampled_from([None, 1e-6, 2, 5000]))
+    def pause(self, name: str, reason: str, lasting: float | None) -> None:
+        target = self.target(name)
+        if target is not None:
+            until = None if lasting is None else self.clock + timedelta(seconds=lasting)
+            known = self.paused.get(target[:2])
+            since = self.clock if known is None else known.since
+            self.paused[target[:2]] = ModelPause(since, until, f"paused: {reason}" if reason else "paused")
+            self.after(pause_changes.pause(self.tx, target, reason=reason, until=until, now=self.clock))
+
+    @rule(name=paused_names)
+    def resume(self, name: str) -> None:
+        target = self.target(name)
+        if target is not None:
+            if self.paused.pop(target[:2], None) is None:
+                with pytest.raises(ConflictError):
+                    pause_changes.resume(self.tx, target, now=self.clock)
+            else:
+                self.after(pause_changes.resume(self.tx, target, now=self.clock))
 
     @rule(name=host_names, tier=tiers)
     def invite(self, name: str, tier: str) -> None:

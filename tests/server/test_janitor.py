@@ -60,7 +60,9 @@ async def test_what_a_lost_host_was_handed_is_interrupted_and_its_late_verdict_w
         assert (job.status, job.state.verdict_by) == (Status.INTERRUPTED, "server")
         assert job.state.error is not None
         assert (job.state.error.code, "7d" in job.state.error.message) == ("host_lost", True)
-        assert (await world.job(waiting.id)).status is Status.QUEUED, "it was never sent: it waits"
+        asked = await world.job(waiting.id)
+        assert asked.state.error is not None
+        assert (asked.status, asked.state.error.code) == (Status.CANCELLED, "expired"), "a wish is not kept for ever"
         async with world.agent(host_id, outbox=head) as agent:
             await agent.acked(await agent.finish(order, DONE))
         assert (await world.job(order.job_id)).status is Status.SUCCEEDED
@@ -72,10 +74,11 @@ async def test_time_in_which_the_server_was_down_does_not_count(tmp_path: Path, 
         async with world.agent(host_id) as agent:
             await world.dispatcher.run_schedule("minutely", None)
             order = await agent.hear(CommandRun)
+            await agent.acked(await agent.start(order))
     async with open_world(tmp_path, start=START + 30 * DAY) as world:
         world.nursery.start_soon(Janitor(world.services).run)
         await trio.sleep(3 * 86_400)
-        assert (await world.job(order.job_id)).status is Status.QUEUED
+        assert (await world.job(order.job_id)).status is Status.RUNNING
         await trio.sleep(5 * 86_400)
         assert (await world.job(order.job_id)).status is Status.INTERRUPTED
 

@@ -204,6 +204,19 @@ def test_data_of_every_older_revision_comes_through(tmp_path: Path) -> None:
             assert plain.execute("PRAGMA foreign_key_check").fetchall() == []
 
 
+def test_fates_of_the_first_release_were_told_by_agents(connection: sqlalchemy.Connection) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    config.set_main_option("path_separator", "os")
+    with connection.begin():
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        fill(connection)
+    bring_up(connection)
+    with connection.begin():
+        assert connection.execute(sqlalchemy.select(schema.fates.c.decided_by)).scalars().all() == ["agent"]
+
+
 def fill(connection: sqlalchemy.Connection) -> None:
     """Put one row into every table, its parents first; every reference points to the parent's row."""
     reflected = sqlalchemy.MetaData()

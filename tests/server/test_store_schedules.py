@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from restic_manager.domain.cron import resolve_hash, splay_offset
 from restic_manager.domain.errors import ConflictError, InputError, NotFoundError
-from restic_manager.domain.model import BackupSpec, InitSpec, Offline, Overlap, Timing, new_id
+from restic_manager.domain.model import BackupSpec, InitSpec, Limits, Offline, Overlap, Timing, new_id
 from restic_manager.protocol.codec import decode_entry, encode, from_server
 from restic_manager.protocol.messages import (
     MAX_ENTRIES_TEXT,
@@ -331,7 +331,9 @@ async def ack(store: Store, name: str, version: int, *refused: RefusedEntry, epo
 
 
 async def test_a_set_says_everything_the_agent_needs(store: Store) -> None:
-    schedule = (await add(store, hosts=("web1",), splay=60, overlap=Overlap.SKIP, max_lateness=3600)).schedule
+    schedule = (
+        await add(store, hosts=("web1",), splay=60, overlap=Overlap.SKIP, max_lateness=3600, time_limit=7200)
+    ).schedule
     version, entries, ended = await told(store, "web1")
     assert version == (await versions(store))["web1"]
     assert ended == []
@@ -349,7 +351,9 @@ async def test_a_set_says_everything_the_agent_needs(store: Store) -> None:
         max_lateness=3600,
         effective_from=START,
         decided_through=None,
-        standing_order=StandingOrder(spec=schedule.spec, repo=access, restic_host="web1"),
+        standing_order=StandingOrder(
+            spec=schedule.spec, repo=access, restic_host="web1", limits=Limits(time_limit=7200, stall_limit=1800)
+        ),
     )
     assert (await told(store, "web2"))[1:] == ([], [])
 

@@ -11,14 +11,22 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from restic_manager.domain.errors import InputError, NotFoundError
-from restic_manager.server.api import hosts, jobs, repos, schedules, status
+from restic_manager.server.api import hosts, jobs, ledger, pauses, repos, schedules, status
 from restic_manager.server.api.operations import Operation, error_response, route
 from restic_manager.server.services import Services
 
 
 def operations() -> tuple[Operation, ...]:
     """Return every operation there is."""
-    return (*status.OPERATIONS, *hosts.OPERATIONS, *repos.OPERATIONS, *schedules.OPERATIONS, *jobs.OPERATIONS)
+    return (
+        *status.OPERATIONS,
+        *hosts.OPERATIONS,
+        *repos.OPERATIONS,
+        *schedules.OPERATIONS,
+        *ledger.OPERATIONS,
+        *jobs.OPERATIONS,
+        *pauses.OPERATIONS,
+    )
 
 
 def build_api(services: Services) -> Starlette:

@@ -88,7 +88,7 @@ async def _follow_one(services: Services, job_id: str, emit: Emit, *, follow: bo
     def look(tx: Connection) -> _Look:
         row = job_rows.get(tx, job_id)
         chunks = logs.read(tx, job_id, after_line=first_line, limit=_CHUNKS) if with_logs else []
-        return _Look(views(tx, [row], hub=hub)[0], chunks)
+        return _Look(views(tx, [row], hub=hub, now=services.clock.now())[0], chunks)
 
     async with hub.watch(job_id) as bell:
         while True:

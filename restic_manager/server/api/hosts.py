@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Final
 
 from sqlalchemy import Connection
 
+from restic_manager.domain.pausing import Scope
 from restic_manager.protocol.api import HostView, InviteRequest, InviteView, LabelRequest, RenameRequest
 from restic_manager.server.api.operations import Call, Operation
+from restic_manager.server.api.pauses import of_target
 from restic_manager.server.services import Services
-from restic_manager.server.store import host_changes, hosts, schema
+from restic_manager.server.store import host_changes, hosts, pauses, schema
 from restic_manager.server.store.hosts import HostRow
 from restic_manager.server.store.references import names_of
 from restic_manager.server.store.ripple import Ripple
@@ -40,14 +43,14 @@ async def invite(services: Services, call: Call[InviteRequest, None]) -> InviteV
 
 async def list_hosts(services: Services, call: Call[None, None]) -> list[HostView]:  # noqa: ARG001 - a handler's form
     """Return every host."""
-    online = services.hub.online_hosts()
-    return await services.store.read(lambda tx: views(tx, hosts.all_hosts(tx), online))
+    online, now = services.hub.online_hosts(), services.clock.now()
+    return await services.store.read(lambda tx: views(tx, hosts.all_hosts(tx), online, now))
 
 
 async def show(services: Services, call: Call[None, None]) -> HostView:
     """Return one host."""
-    online = services.hub.online_hosts()
-    return await services.store.read(lambda tx: views(tx, [hosts.resolve(tx, call.path["ref"])], online)[0])
+    online, now = services.hub.online_hosts(), services.clock.now()
+    return await services.store.read(lambda tx: views(tx, [hosts.resolve(tx, call.path["ref"])], online, now)[0])
 
 
 async def label(services: Services, call: Call[LabelRequest, None]) -> HostView:
@@ -57,7 +60,7 @@ async def label(services: Services, call: Call[LabelRequest, None]) -> HostView:
     def change(tx: Connection) -> tuple[list[str], HostView]:
         host = hosts.resolve(tx, call.path["ref"])
         changed = host_changes.label(tx, host, put=call.body.set, remove=call.body.remove, now=now, default_zone=zone)
-        return changed, views(tx, [hosts.get(tx, host.id)], online)[0]
+        return changed, views(tx, [hosts.get(tx, host.id)], online, now)[0]
 
     changed, view = await services.store.write(change)
     services.hub.sets_changed(changed)
@@ -70,7 +73,7 @@ async def rename(services: Services, call: Call[RenameRequest, None]) -> HostVie
 
     def change(tx: Connection) -> HostView:
         host = host_changes.rename(tx, hosts.resolve(tx, call.path["ref"]), call.body.name, now=now)
-        return views(tx, [host], online)[0]
+        return views(tx, [host], online, now)[0]
 
     return await services.store.write(change)
 
@@ -81,7 +84,7 @@ async def remove(services: Services, call: Call[None, None]) -> HostView:
 
     def change(tx: Connection) -> tuple[str, HostView, Ripple]:
         host = hosts.resolve(tx, call.path["ref"])
-        view = views(tx, [host], online)[0]
+        view = views(tx, [host], online, now)[0]
         return host.id, view, host_changes.remove(tx, host, now=now)
 
     host_id, view, ripple = await services.store.write(change)
@@ -90,8 +93,9 @@ async def remove(services: Services, call: Call[None, None]) -> HostView:
     return view
 
 
-def views(tx: Connection, rows: Sequence[HostRow], online: frozenset[str]) -> list[HostView]:
+def views(tx: Connection, rows: Sequence[HostRow], online: frozenset[str], now: datetime) -> list[HostView]:
     """Given hosts, return how an operator sees them, in the same order. online: the ids of those with a session."""
+    paused = pauses.holding(tx, now)
     refused = {entry.schedule_id for row in rows for entry in row.refused_entries}
     names = names_of(tx, schema.schedules, refused)
     return [
@@ -115,6 +119,7 @@ def views(tx: Connection, rows: Sequence[HostRow], online: frozenset[str]) -> li
             refused_entries=tuple(
                 f"{names.get(entry.schedule_id, entry.schedule_id)}: {entry.reason}" for entry in row.refused_entries
             ),
+            pauses=of_target(paused, Scope.HOST, row.id),
         )
         for row in rows
     ]

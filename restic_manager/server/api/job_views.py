@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Literal, cast
 
 from sqlalchemy import Connection
@@ -31,11 +32,11 @@ class Names:
         return f"{row.id[:8]} ({row.kind}{name} on {self.hosts[row.host_id]})"
 
 
-def views(tx: Connection, rows: Sequence[JobRow], *, hub: Hub) -> list[JobView]:
-    """Given jobs, return how an operator sees them, in the same order."""
+def views(tx: Connection, rows: Sequence[JobRow], *, hub: Hub, now: datetime) -> list[JobView]:
+    """Given jobs, return how an operator sees them now, in the same order."""
     online = hub.online_hosts()
     queued = [row for row in rows if row.status is Status.QUEUED]
-    waiting = queue.explain(tx, queued, online=online).waiting if queued else {}
+    waiting = queue.explain(tx, queued, online=online, now=now).waiting if queued else {}
     others = job_rows.find_many(tx, {reason.job_id for reason in waiting.values() if reason.job_id is not None})
     names = Names(tx, [*rows, *others.values()])
     following = job_lists.next_attempts(tx, rows)
@@ -44,7 +45,7 @@ def views(tx: Connection, rows: Sequence[JobRow], *, hub: Hub) -> list[JobView]:
             row,
             names,
             next_attempt=following.get(row.id),
-            waits_for=_waits_for(row, waiting.get(row.id), names, others, online),
+            waits_for=_turn(row, now) or _waits_for(row, waiting.get(row.id), names, others, online),
             progress=hub.progress.get(row.id),
         )
         for row in rows
@@ -52,7 +53,11 @@ def views(tx: Connection, rows: Sequence[JobRow], *, hub: Hub) -> list[JobView]:
 
 
 def _waits_for(
-    row: JobRow, reason: Reason | None, names: Names, others: Mapping[str, JobRow], online: frozenset[str]
+    row: JobRow,
+    reason: Reason | None,
+    names: Names,
+    others: Mapping[str, JobRow],
+    online: frozenset[str],
 ) -> str | None:
     if row.status is not Status.QUEUED:
         return None
@@ -63,6 +68,14 @@ def _waits_for(
         return "being sent"
     other = others.get(reason.job_id or "")
     return _sentence(row, reason.why, names, "another job" if other is None else f"job {names.what(other)}")
+
+
+def _turn(row: JobRow, now: datetime) -> str | None:
+    """For an attempt whose turn is still to come, when that is: the time, and the day where it is another."""
+    at = row.not_before
+    if row.status is not Status.QUEUED or row.state.sent_at is not None or at is None or at <= now:
+        return None
+    return f"its turn at {at:%H:%M:%S} UTC" if at.date() == now.date() else f"its turn at {at:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _sentence(row: JobRow, why: Why, names: Names, job: str) -> str:
@@ -104,6 +117,7 @@ def _view(
         attempt_of=row.attempt_of,
         next_attempt=next_attempt,
         waits_for=waits_for,
+        not_before=row.not_before,
         cancel_requested_at=state.cancel_requested_at,
         log_lines=row.log_lines,
         log_lines_dropped=row.log_lines_dropped,

@@ -5,8 +5,10 @@ Thin over the dispatcher and `store.job_lists`. It decides nothing.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Final
 
+import msgspec
 from msgspec import Meta, Struct
 from sqlalchemy import Connection
 
@@ -15,9 +17,12 @@ from restic_manager.protocol.api import Event, InitRequest, JobView, RunRequest
 from restic_manager.server.api.follow import Emit, JsonLines, follow_job
 from restic_manager.server.api.job_views import views
 from restic_manager.server.api.operations import Call, Operation
+from restic_manager.server.api.pauses import view
+from restic_manager.server.api.problems import paused
 from restic_manager.server.services import Services
-from restic_manager.server.store import hosts, job_lists, schedules
+from restic_manager.server.store import hosts, job_lists, pauses, schedules
 from restic_manager.server.store.job_rows import JobRow
+from restic_manager.server.store.pauses import PauseRow
 
 MOST: Final = 100_000
 
@@ -41,7 +46,7 @@ class EventsQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 async def list_jobs(services: Services, call: Call[None, JobsQuery]) -> list[JobView]:
     """Return jobs, newest first."""
-    query = call.query
+    query, now = call.query, services.clock.now()
 
     def question(tx: Connection) -> list[JobView]:
         rows = job_lists.listing(
@@ -51,15 +56,16 @@ async def list_jobs(services: Services, call: Call[None, JobsQuery]) -> list[Job
             schedule_id=None if query.schedule is None else schedules.resolve(tx, query.schedule).id,
             statuses=() if query.status is None else (query.status,),
         )
-        return views(tx, rows, hub=services.hub)
+        return views(tx, rows, hub=services.hub, now=now)
 
     return await services.store.read(question)
 
 
 async def show(services: Services, call: Call[None, None]) -> JobView:
     """Return one job."""
+    now = services.clock.now()
     return await services.store.read(
-        lambda tx: views(tx, [job_lists.resolve(tx, call.path["ref"])], hub=services.hub)[0]
+        lambda tx: views(tx, [job_lists.resolve(tx, call.path["ref"])], hub=services.hub, now=now)[0]
     )
 
 
@@ -88,7 +94,24 @@ async def events(services: Services, call: Call[None, EventsQuery]) -> JsonLines
 
 async def run_schedule(services: Services, call: Call[RunRequest, None]) -> list[JobView]:
     """Queue a schedule's work now."""
-    return await _views(services, await services.dispatcher.run_schedule(call.path["ref"], call.body.host))
+    rows = await services.dispatcher.run_schedule(call.path["ref"], call.body.host)
+    now = services.clock.now()
+
+    def question(tx: Connection) -> list[JobView]:
+        holding = pauses.holding(tx, now)
+        told = views(tx, rows, hub=services.hub, now=now)
+        return [
+            msgspec.structs.replace(job, warnings=_in_spite_of(holding, row))
+            for job, row in zip(told, rows, strict=True)
+        ]
+
+    return await services.store.read(question)
+
+
+def _in_spite_of(holding: Sequence[PauseRow], job: JobRow) -> tuple[str, ...]:
+    """The pauses that would have stopped a slot of the same schedule on the same host."""
+    targets = {None, job.host_id, job.schedule_id}
+    return tuple(f"{paused(view(row))}; it runs all the same" for row in holding if row.target in targets)
 
 
 async def init_repo(services: Services, call: Call[InitRequest, None]) -> JobView:
@@ -97,7 +120,8 @@ async def init_repo(services: Services, call: Call[InitRequest, None]) -> JobVie
 
 
 async def _views(services: Services, rows: list[JobRow]) -> list[JobView]:
-    return await services.store.read(lambda tx: views(tx, rows, hub=services.hub))
+    now = services.clock.now()
+    return await services.store.read(lambda tx: views(tx, rows, hub=services.hub, now=now))
 
 
 OPERATIONS: Final = (

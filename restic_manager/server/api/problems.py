@@ -10,8 +10,9 @@ from msgspec import Struct
 
 from restic_manager.domain.instants import duration_text
 from restic_manager.domain.model import Status
+from restic_manager.protocol.api import PauseView
 from restic_manager.server.store.hosts import HostRow
-from restic_manager.server.store.overview import LastRun
+from restic_manager.server.store.overview import BadFates, LastRun, Unheard
 
 CLOCK_SKEW: Final = 5.0
 """Seconds a host's clock may be off before it is told."""
@@ -40,6 +41,9 @@ class Facts(Struct, frozen=True, kw_only=True):
     inits_away: Sequence[WaitingInit]
     without_hosts: Sequence[str]
     quarantined: dict[str, int]
+    pauses: Sequence[PauseView] = ()
+    unheard: Sequence[Unheard] = ()
+    bad_fates: Sequence[BadFates] = ()
 
 
 def problems(facts: Facts) -> tuple[str, ...]:
@@ -52,8 +56,11 @@ def problems(facts: Facts) -> tuple[str, ...]:
         [f"{more} more schedules did not succeed on a host when they last ran there"] if more > 0 else [],
         [_away(init) for init in facts.inits_away],
         [_offline(host, facts.now) for host in facts.hosts if host.joined_at and host.id not in facts.online],
+        [*_unheard(facts.unheard)],
+        [_bad(bad) for bad in facts.bad_fates],
         [f"{host.name} cannot run restic: {host.restic_problem}" for host in facts.hosts if host.restic_problem],
         [*_refused(facts)],
+        [paused(pause) for pause in facts.pauses],
         [_warned(run, facts.now) for run in warned],
         [*_skewed(facts.hosts)],
         [
@@ -100,6 +107,34 @@ def _offline(host: HostRow, now: datetime) -> str:
     if host.last_seen_at is None:
         return f"{host.name} has joined and was never connected: start its agent"
     return f"{host.name} is offline, last seen {_ago(host.last_seen_at, now)} ({_minute(host.last_seen_at)})"
+
+
+def paused(pause: PauseView) -> str:
+    """Given a pause, return the sentence that tells of it: one that was forgotten looks like peace."""
+    what = {"fleet": "the fleet", "host": f"host {pause.host}", "schedule": f"schedule {pause.schedule}"}[pause.scope]
+    ends = "until it is resumed" if pause.until is None else f"until {_minute(pause.until)}"
+    why = f": {pause.reason}" if pause.reason else ""
+    return f"{what} is paused since {_minute(pause.since)}, {ends}{why}"
+
+
+def _unheard(unheard: Iterable[Unheard]) -> Iterable[str]:
+    """One sentence a schedule, however many of its hosts are away."""
+    of: dict[str, list[Unheard]] = {}
+    for one in unheard:
+        of.setdefault(one.schedule, []).append(one)
+    for schedule, hosts in of.items():
+        slots, first = sum(one.slots for one in hosts), min(one.since for one in hosts)
+        where = hosts[0].host + (f" and {len(hosts) - 1:,} more hosts" if len(hosts) > 1 else "")
+        yield (
+            f"what became of {slots:,} slots of {schedule} is unknown since {_minute(first)}: {where} cannot be heard"
+        )
+
+
+def _bad(bad: BadFates) -> str:
+    slots = "1 slot" if bad.slots == 1 else f"{bad.slots:,} slots"
+    was = f"{'was' if bad.slots == 1 else 'were'} {bad.fate}"
+    why = f": {bad.reason}" if bad.reason else ""
+    return f"{slots} of {bad.schedule} on {bad.host} {was} in the last 24 h{why}"
 
 
 def _refused(facts: Facts) -> Iterable[str]:

@@ -14,9 +14,11 @@ from sqlalchemy import Connection, select
 from restic_manager.domain.cron import describe, resolve_hash
 from restic_manager.domain.instants import duration_text, whole_second
 from restic_manager.domain.model import Timing
-from restic_manager.protocol.api import NextSlot, ScheduleView, Target
+from restic_manager.domain.pausing import Scope
+from restic_manager.protocol.api import NextSlot, PauseView, ScheduleView, Target
 from restic_manager.server.api.coming import Runner, coming, soonest_gap
-from restic_manager.server.store import assignments, schema
+from restic_manager.server.api.pauses import of_target
+from restic_manager.server.store import assignments, pauses, schema
 from restic_manager.server.store.assignments import Assignment
 from restic_manager.server.store.membership import usable_zone
 from restic_manager.server.store.references import names_of
@@ -44,8 +46,17 @@ def views(
     known = _hosts(tx)
     repo_names = names_of(tx, schema.repos, (schedule.repo_id for schedule in schedules))
     in_force = assignments.in_force(tx, [schedule.id for schedule in schedules])
+    paused = pauses.holding(tx, now)
     return [
-        _view(schedule, in_force[schedule.id], known, repo_names[schedule.repo_id], now=now, online=online)
+        _view(
+            schedule,
+            in_force[schedule.id],
+            known,
+            repo_names[schedule.repo_id],
+            of_target(paused, Scope.SCHEDULE, schedule.id),
+            now=now,
+            online=online,
+        )
         for schedule in schedules
     ]
 
@@ -71,6 +82,7 @@ def _view(
     running: Sequence[Assignment],
     known: dict[str, _Host],
     repo: str,
+    paused: tuple[PauseView, ...],
     *,
     now: datetime,
     online: frozenset[str],
@@ -104,6 +116,11 @@ def _view(
         created_at=schedule.created_at,
         words=_words(schedule),
         next=_coming(schedule, running, known, now=now, count=COMING),
+        retry=schedule.retry,
+        retry_backoff=schedule.retry_backoff,
+        time_limit=schedule.time_limit,
+        stall_limit=schedule.stall_limit,
+        pauses=paused,
         warnings=tuple(_warnings(schedule, running, known, now)),
     )
 
@@ -118,14 +135,14 @@ def _words(schedule: ScheduleRow) -> str:
 def _coming(
     schedule: ScheduleRow, running: Sequence[Assignment], known: dict[str, _Host], *, now: datetime, count: int
 ) -> tuple[NextSlot, ...]:
-    """The slots to come. None of a disabled schedule; of one without hosts those it would have, as far as that is one
-    answer for all hosts.
+    """The slots to come. None of a disabled schedule, or where it is paused; of one without hosts those it would have,
+    as far as that is one answer for all hosts.
     """
     if not schedule.enabled:
         return ()
-    runners = [Runner(known[one.host_id].name, one.timing) for one in running]
+    runners = [Runner(known[one.host_id].name, one.timing) for one in running if one.enabled]
     hashed = resolve_hash(schedule.cron, host_id="", schedule_id="") != schedule.cron
-    if not runners and schedule.timezone != HOST_ZONE and not hashed:
+    if not running and schedule.timezone != HOST_ZONE and not hashed:
         timing = Timing(cron=schedule.cron, timezone=schedule.timezone, anchor=whole_second(schedule.created_at))
         runners = [Runner("", timing)]
     return coming(runners, after=now, count=count)
@@ -139,6 +156,9 @@ def _warnings(
     if not hosts:
         labels = " ".join(f"{key}={value}" for key, value in schedule.rule.labels.items())
         warnings.append(f"no host has the labels {labels} now" if labels else "no host runs it now")
+    off = sorted(known[one.host_id].name for one in running if one.off_reason is not None)
+    if off and len(off) < len(running):
+        warnings.append(f"paused on {_listed(off)}")
     absent = [host.name for host in hosts if not host.joined]
     if absent:
         warnings.append(f"{_listed(absent)} {'has' if len(absent) == 1 else 'have'} never joined")

@@ -18,9 +18,10 @@ from restic_manager.domain.errors import InputError
 from restic_manager.domain.model import Status, Timing
 from restic_manager.protocol.api import HostLine, ServerView, StatusView
 from restic_manager.server.api.operations import Call, Operation
+from restic_manager.server.api.pauses import view as pause_view
 from restic_manager.server.api.problems import Facts, WaitingInit, problems
 from restic_manager.server.services import Services
-from restic_manager.server.store import hosts, identity, job_lists, overview, schema
+from restic_manager.server.store import hosts, identity, job_lists, overview, pauses, schema
 from restic_manager.server.store.hosts import HostRow
 from restic_manager.server.store.job_lists import OfHost
 from restic_manager.server.store.overview import Plan
@@ -77,6 +78,7 @@ def _status(tx: Connection, services: Services, now: datetime, online: frozenset
     bad_runs, bad_total = overview.bad_last_runs(tx)
     schedules_total, schedules_enabled = overview.schedule_counts(tx)
     unfinished = job_lists.unfinished_by_host(tx)
+    paused = pauses.holding(tx, now)
     facts = Facts(
         now=now,
         hosts=rows,
@@ -86,7 +88,10 @@ def _status(tx: Connection, services: Services, now: datetime, online: frozenset
         bad_runs_total=bad_total,
         inits_away=_inits_away(tx, online),
         without_hosts=overview.schedules_without_hosts(tx),
+        unheard=overview.unheard(tx, online, now),
+        bad_fates=overview.bad_fates(tx, now - _DAY),
         quarantined=overview.quarantined_since(tx, now - _DAY),
+        pauses=[pause_view(row) for row in paused],
     )
     ended = job_lists.counts_since(tx, now - _DAY)
     return StatusView(
@@ -100,6 +105,7 @@ def _status(tx: Connection, services: Services, now: datetime, online: frozenset
         last_24h={each.value: ended.get(each, 0) for each in Status if each.terminal},
         hosts=_lines(tx, rows, online=online, unfinished=unfinished, now=now),
         problems=problems(facts),
+        pauses=tuple(facts.pauses),
     )
 
 

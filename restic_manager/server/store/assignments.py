@@ -20,11 +20,12 @@ from restic_manager.protocol.messages import (
     MAX_ENTRIES_TEXT,
     Ended,
     Entry,
+    RefusedEntry,
     ScheduleAck,
     ScheduleSet,
     StandingOrder,
 )
-from restic_manager.server.store import repos
+from restic_manager.server.store import closing, identity, repos
 from restic_manager.server.store.references import chunks
 from restic_manager.server.store.repos import Unseal
 from restic_manager.server.store.schedules import ScheduleRow, row_of
@@ -42,6 +43,7 @@ class Assignment(Struct, frozen=True, kw_only=True):
     revision: int
     timing: Timing
     enabled: bool
+    off_reason: str | None
     valid_from: datetime
     valid_to: datetime | None
 
@@ -102,7 +104,12 @@ def schedule_set(
         if standing_orders and schedule.offline is Offline.RUN and not schedule.kind.exclusive:
             if schedule.repo_id not in opened:
                 opened[schedule.repo_id] = repos.access(tx, schedule.repo_id, unseal)
-            order = StandingOrder(spec=schedule.spec, repo=opened[schedule.repo_id], restic_host=host.restic_host)
+            order = StandingOrder(
+                spec=schedule.spec,
+                repo=opened[schedule.repo_id],
+                restic_host=host.restic_host,
+                limits=schedule.limits,
+            )
         entries.append(
             Entry(
                 schedule_id=schedule.id,
@@ -110,6 +117,7 @@ def schedule_set(
                 revision=row["revision"],
                 timing=_timing(row),
                 enabled=row["enabled"],
+                off_reason=row["off_reason"],
                 overlap=schedule.overlap,
                 offline=schedule.offline,
                 max_lateness=schedule.max_lateness,
@@ -149,7 +157,8 @@ def set_message_parts(version: int, epoch: str, entries: Iterable[Entry], ended:
 
 
 def note_ack(tx: Connection, host_id: str, ack: ScheduleAck, now: datetime) -> None:
-    """Given what an agent says it has applied, keep that, and the entries it cannot use."""
+    """Given what an agent says it has applied, keep that, and the entries it cannot use; close what it is rid of."""
+    note_applied(tx, host_id, epoch=ack.epoch, version=ack.version, now=now)
     tx.execute(
         hosts.update()
         .where(hosts.c.id == host_id)
@@ -160,6 +169,28 @@ def note_ack(tx: Connection, host_id: str, ack: ScheduleAck, now: datetime) -> N
             last_seen_at=now,
         )
     )
+
+
+def note_applied(tx: Connection, host_id: str, *, epoch: str | None, version: int, now: datetime) -> None:
+    """Given which set an agent has applied, close the slots of intervals that ended since the one known so far.
+
+    Belongs before that knowledge is replaced: in an ack, and in a hello, which says it when the ack was lost.
+    """
+    known = tx.execute(select(hosts).where(hosts.c.id == host_id)).one()
+    if epoch is None or epoch != identity.epoch(tx):
+        return
+    since = known.applied_schedule_version if known.applied_epoch == epoch else 0
+    if version > since:
+        refused = msgspec.json.decode(known.refused_entries, type=tuple[RefusedEntry, ...])
+        closing.close_ended(
+            tx,
+            host_id,
+            since=since,
+            through=version,
+            refused={entry.schedule_id: entry.reason for entry in refused},
+            clock_offset=known.clock_offset or 0.0,
+            now=now,
+        )
 
 
 def _schedules(tx: Connection, schedule_ids: Sequence[str]) -> list[ScheduleRow]:
@@ -197,6 +228,7 @@ def _assignment(row: Any) -> Assignment:
         revision=row["revision"],
         timing=_timing(row),
         enabled=row["enabled"],
+        off_reason=row["off_reason"],
         valid_from=row["valid_from"],
         valid_to=row["valid_to"],
     )

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import Final, NamedTuple
+from typing import Final
 
 from sqlalchemy import ColumnElement, Connection, and_, func, select
 
 from restic_manager.server.store import events
+from restic_manager.server.store.fates import Pair
 from restic_manager.server.store.job_rows import UNFINISHED, parts
-from restic_manager.server.store.schema import assignments, fates, invites, jobs, log_chunks, quarantine
+from restic_manager.server.store.schema import assignments, fates, invites, jobs, log_chunks, pauses, quarantine
 
 HISTORY: Final = timedelta(days=400)
 """Jobs, fates and events older than this go: a year can be compared with the one before."""
@@ -30,17 +31,26 @@ BITE: Final = 200
 _UNUSED_INVITES: Final = timedelta(days=7)
 
 
-class Pair(NamedTuple):
-    """A schedule on a host, which has or had it."""
-
-    schedule_id: str
-    host_id: str
-
-
 def pairs(tx: Connection) -> list[Pair]:
     """Return every schedule on every host that ever had it."""
     query = select(assignments.c.schedule_id, assignments.c.host_id).distinct()
     return [Pair(row.schedule_id, row.host_id) for row in tx.execute(query)]
+
+
+def kept_from(tx: Connection, pair: Pair, now: datetime) -> datetime:
+    """Given a schedule on a host, return from when on its ledger is kept: what is missing before that was pruned."""
+    by_age = now - HISTORY
+    mine = and_(jobs.c.schedule_id == pair.schedule_id, jobs.c.host_id == pair.host_id)
+    nearly_most = select(jobs.c.serial).where(mine).order_by(jobs.c.serial.desc()).limit(1).offset(KEEP_MOST - BITE)
+    if tx.execute(nearly_most).scalar() is None:
+        return by_age
+    oldest: datetime | None = tx.execute(
+        select(fates.c.first_slot)
+        .where(fates.c.schedule_id == pair.schedule_id, fates.c.host_id == pair.host_id)
+        .order_by(fates.c.last_slot)
+        .limit(1)
+    ).scalar()
+    return by_age if oldest is None else max(by_age, oldest)
 
 
 def surplus(tx: Connection, pairs: Iterable[Pair], now: datetime) -> list[str]:
@@ -101,7 +111,10 @@ def forget_fates(tx: Connection, pairs: Iterable[Pair], now: datetime) -> None:
 
 
 def forget_rest(tx: Connection, now: datetime) -> int:
-    """Take old events, old quarantined reports and tokens nobody used away; return how many events, BITE at most."""
+    """Take old events, old quarantined reports, pauses long over and tokens nobody used away; return how many events,
+    BITE at most.
+    """
+    tx.execute(pauses.delete().where(pauses.c.ended_at < now - HISTORY))
     tx.execute(quarantine.delete().where(quarantine.c.at < now - LOGS))
     tx.execute(invites.delete().where(invites.c.used_at.is_(None), invites.c.expires_at < now - _UNUSED_INVITES))
     return events.forget_before(tx, now - HISTORY, limit=BITE)

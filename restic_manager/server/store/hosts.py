@@ -18,7 +18,7 @@ from restic_manager.domain.errors import NotFoundError
 from restic_manager.protocol.messages import Hello, Joined, Refused, RefusedEntry
 from restic_manager.server.store import events, membership
 from restic_manager.server.store.references import resolve_id
-from restic_manager.server.store.schema import host_labels, hosts, invites
+from restic_manager.server.store.schema import assignments, host_labels, hosts, invites
 
 _capabilities: Final = msgspec.json.Decoder(tuple[str, ...])
 _refused: Final = msgspec.json.Decoder(tuple[RefusedEntry, ...])
@@ -95,6 +95,13 @@ def all_hosts(tx: Connection) -> list[HostRow]:
     labels = _labels(tx)
     query = select(hosts).where(hosts.c.removed_at.is_(None)).order_by(hosts.c.name)
     return [_host(row, labels.get(row["id"], {})) for row in tx.execute(query).mappings()]
+
+
+def of_schedule(tx: Connection, schedule_id: str) -> list[HostRow]:
+    """Given a schedule, return the hosts that have or once had it, removed ones too, by name; without their labels."""
+    ever = select(assignments.c.host_id).where(assignments.c.schedule_id == schedule_id)
+    query = select(hosts).where(hosts.c.id.in_(ever)).order_by(hosts.c.name, hosts.c.created_at)
+    return [_host(row, {}) for row in tx.execute(query).mappings()]
 
 
 # -- the doors --------------------------------------------------------------------------------------------------------

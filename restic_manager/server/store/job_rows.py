@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Row, bindparam, func, select
 
 from restic_manager.domain.errors import NotFoundError
 from restic_manager.domain.lifecycle import JobState
-from restic_manager.domain.model import Actor, BackupStats, Failure, Kind, Spec, Status, kind_of
+from restic_manager.domain.model import Actor, BackupStats, Failure, Kind, Limits, Spec, Status, kind_of
 from restic_manager.server.store.schema import jobs
 
 UNFINISHED: Final = (Status.QUEUED.value, Status.RUNNING.value)
@@ -26,6 +26,8 @@ MAX_IN: Final = 500
 _spec: Final[msgspec.json.Decoder[Spec]] = msgspec.json.Decoder(Spec)
 _failure: Final = msgspec.json.Decoder(Failure)
 _stats: Final = msgspec.json.Decoder(BackupStats)
+_limits: Final = msgspec.json.Decoder(Limits)
+_NO_LIMITS: Final = Limits()
 _STATE: Final = frozenset(JobState.__struct_fields__)
 
 
@@ -48,6 +50,8 @@ class JobRow(Struct, frozen=True, kw_only=True):
     attempt: int
     attempt_of: str | None
     waits_for_job: str | None
+    not_before: datetime | None
+    limits: Limits
     log_lines: int
     log_bytes: int
     log_lines_dropped: int
@@ -79,6 +83,8 @@ def row_of(row: Row[Any]) -> JobRow:
         attempt=found["attempt"],
         attempt_of=found["attempt_of"],
         waits_for_job=found["waits_for_job"],
+        not_before=found["not_before"],
+        limits=_NO_LIMITS if found["limits"] is None else _limits.decode(found["limits"]),
         log_lines=found["log_lines"],
         log_bytes=found["log_bytes"],
         log_lines_dropped=found["log_lines_dropped"],
@@ -142,6 +148,8 @@ def insert(
     attempt: int = 1,
     attempt_of: str | None = None,
     waits_for_job: str | None = None,
+    not_before: datetime | None = None,
+    limits: Limits = _NO_LIMITS,
     sent_at: datetime | None = None,
 ) -> JobRow:
     """Given what a job is, store it as queued and return it, with the next serial."""
@@ -162,6 +170,8 @@ def insert(
         attempt=attempt,
         attempt_of=attempt_of,
         waits_for_job=waits_for_job,
+        not_before=not_before,
+        limits=limits,
         log_lines=0,
         log_bytes=0,
         log_lines_dropped=0,
@@ -169,6 +179,7 @@ def insert(
     )
     values = {name: getattr(row, name) for name in row.__struct_fields__ if name not in {"state", "spec", "actor"}}
     values |= {"kind": row.kind.value, "spec": _json(spec), "actor_kind": actor.value} | _state_values(row.state)
+    values["limits"] = None if limits == _NO_LIMITS else _json(limits)
     tx.execute(jobs.insert(), values)
     return row
 

@@ -1,8 +1,9 @@
 """What follows from a change in a job's life, in the transaction of the change itself.
 
 An end frees host and repository. A backup that found no repository leads to ONE init job, alone on the repository,
-and ONE attempt of the backup that waits for it; an init that did not make it ends those attempts with the reason. Whose
-word wins is `domain.lifecycle`; rows are `job_rows`. It refuses to know who is online.
+and ONE attempt of the backup that waits for it; an init that did not make it ends those attempts with the reason. What
+may pass is tried again (`retries`), and an attempt that is not needed any more ends before it is sent. Whose word wins
+is `domain.lifecycle`; rows are `job_rows`. It refuses to know who is online.
 """
 
 from __future__ import annotations
@@ -13,16 +14,18 @@ from typing import Final
 from msgspec.structs import replace
 from sqlalchemy import Connection, select
 
-from restic_manager.domain import lifecycle
-from restic_manager.domain.lifecycle import INIT_FAILED, REPO_MISSING, Step, made_repository
+from restic_manager.domain import lifecycle, retrying
+from restic_manager.domain.lifecycle import INIT_FAILED, Step, made_repository
 from restic_manager.domain.model import Actor, Failure, InitSpec, Kind, Status, attempt_job_id, new_id
+from restic_manager.domain.retrying import SUPERSEDED, Enough
 from restic_manager.protocol.messages import CommandCancel
-from restic_manager.server.store import job_rows
+from restic_manager.server.store import job_rows, retries
 from restic_manager.server.store.job_rows import UNFINISHED, JobRow
 from restic_manager.server.store.ripple import Ripple
 from restic_manager.server.store.schema import assignments, hosts, jobs, repos, schedules
 
 _EXCLUSIVE: Final = tuple(kind.value for kind in Kind if kind.exclusive)
+_WELL: Final = frozenset({Status.SUCCEEDED, Status.WARNING, Status.CANCELLED})
 
 
 def settle(tx: Connection, job: JobRow, step: Step, *, now: datetime, ripple: Ripple) -> JobRow:
@@ -33,7 +36,9 @@ def settle(tx: Connection, job: JobRow, step: Step, *, now: datetime, ripple: Ri
     after = replace(job, state=step.state)
     ripple.jobs.add(job.id)
     if after.status.terminal and (after.status is not job.status or after.state.verdict_by != job.state.verdict_by):
-        _ended(tx, after, now=now, ripple=ripple)
+        _ended(tx, after, was_over=job.status.terminal, now=now, ripple=ripple)
+    elif job.status.terminal and not after.status.terminal:
+        _spare(tx, retries.chain_of(tx, after), after, "the attempt before it runs after all", now=now, ripple=ripple)
     return after
 
 
@@ -128,7 +133,20 @@ def hosts_of_repo(tx: Connection, repo_id: str) -> list[str]:
     return list(rows.scalars())
 
 
-def _ended(tx: Connection, job: JobRow, *, now: datetime, ripple: Ripple) -> None:
+def supersede(tx: Connection, waiting: list[JobRow], why: str, *, now: datetime, ripple: Ripple) -> None:
+    """Given attempts that no host knows of and why they are not needed any more, end them."""
+    for job in waiting:
+        error = Failure(code=SUPERSEDED, message=f"not tried again: {why}")
+        settle(
+            tx,
+            job,
+            lifecycle.apply_server_end(job.state, Status.CANCELLED, error, tell_host=False, now=now),
+            now=now,
+            ripple=ripple,
+        )
+
+
+def _ended(tx: Connection, job: JobRow, *, was_over: bool, now: datetime, ripple: Ripple) -> None:
     ripple.hosts.add(job.host_id)
     ripple.over.append((job.host_id, job.id))
     ripple.freed(job.repo_id, exclusive=job.kind.exclusive)
@@ -136,8 +154,33 @@ def _ended(tx: Connection, job: JobRow, *, now: datetime, ripple: Ripple) -> Non
         ripple.cancels.append((job.host_id, cancel_message(job)))
     if job.kind.exclusive:
         _init_ended(tx, job, now=now, ripple=ripple)
-    elif _wants_repository(job):
-        _try_again(tx, job, now=now, ripple=ripple)
+    elif was_over or job.status not in _WELL:
+        _go_on(tx, job, now=now, ripple=ripple)
+
+
+def _go_on(tx: Connection, job: JobRow, *, now: datetime, ripple: Ripple) -> None:
+    """Given an end that may call for another attempt, or make one unnecessary that waits, see to it."""
+    chain = retries.chain_of(tx, job)
+    through = [attempt for attempt in chain if attempt.attempt <= job.attempt]
+    followed = any(attempt.attempt > job.attempt and not retries.is_spare(attempt) for attempt in chain)
+    number = chain[-1].attempt + 1
+    if job.state.verdict_by == "agent" and retrying.wants_repository(retries.attempts(through)):
+        if not followed:
+            _try_again(tx, job, number, now=now, ripple=ripple)
+        return
+    decision = retries.decide(tx, job, through, now)
+    if isinstance(decision, Enough):
+        _spare(tx, chain, job, decision.why, now=now, ripple=ripple)
+    elif not followed and not _gone(tx, job):
+        made = retries.add(tx, job, number, now=now, at=decision.at)
+        ripple.hosts.add(made.host_id)
+        ripple.jobs |= {made.id, job.id}
+
+
+def _spare(tx: Connection, chain: list[JobRow], job: JobRow, why: str, *, now: datetime, ripple: Ripple) -> None:
+    """End the attempts after this one that wait for their turn: they are not needed any more."""
+    waiting = [attempt for attempt in chain if attempt.attempt > job.attempt and retries.is_waiting(attempt)]
+    supersede(tx, waiting, why, now=now, ripple=ripple)
 
 
 def _init_ended(tx: Connection, init: JobRow, *, now: datetime, ripple: Ripple) -> None:
@@ -164,23 +207,12 @@ def _init_ended(tx: Connection, init: JobRow, *, now: datetime, ripple: Ripple) 
         settle(tx, job, step, now=now, ripple=ripple)
 
 
-def _wants_repository(job: JobRow) -> bool:
-    """Return whether this end calls for an init and another attempt: only a chain's first job may."""
-    error = job.state.error
-    return (
-        job.status is Status.FAILED
-        and job.state.verdict_by == "agent"
-        and error is not None
-        and error.code == REPO_MISSING
-        and job.attempt == 1
-        and job.state.cancel_requested_at is None
-    )
-
-
-def _try_again(tx: Connection, job: JobRow, *, now: datetime, ripple: Ripple) -> None:
-    attempt_id = attempt_job_id(job.id, 1)
-    if job_rows.find(tx, attempt_id) is not None or _gone(tx, job) or _already_trying(tx, job):
+def _try_again(tx: Connection, job: JobRow, number: int, *, now: datetime, ripple: Ripple) -> None:
+    """Queue an init, if none is under way, and the run's `number`-th attempt behind it."""
+    first = job.attempt_of or job.id
+    if _gone(tx, job) or _already_trying(tx, job):
         return
+    attempt_id = attempt_job_id(first, number - 1)
     init_id = unfinished_init(tx, job.repo_id)
     if init_id is None and not _made_meanwhile(tx, job):
         init_id = job_rows.insert(
@@ -202,9 +234,10 @@ def _try_again(tx: Connection, job: JobRow, *, now: datetime, ripple: Ripple) ->
         actor=Actor.RETRY,
         now=now,
         schedule_id=job.schedule_id,
-        attempt=job.attempt + 1,
-        attempt_of=job.id,
+        attempt=number,
+        attempt_of=first,
         waits_for_job=init_id,
+        limits=job.limits,
     )
     ripple.jobs |= {attempt_id, job.id}
 

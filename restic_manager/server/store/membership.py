@@ -1,9 +1,10 @@
 """Who begins and stops running what: the changes of the `assignments` table, as intervals (valid_from, valid_to].
 
 A host that enters gets a row; one that leaves has its row ended; new timing ends every row and begins new ones; a host
-whose own zone changed gets a new revision alone; whoever stays keeps the row untouched. Each change bumps the version
-of exactly the hosts it touched. Time never goes back within one history: a change made while the clock is behind the
-last one takes effect where that one did. It refuses to know rules and labels (who is to enter is an argument).
+whose own zone changed, or that a pause stops or lets go, gets a new revision alone; whoever stays keeps the row
+untouched. Each change bumps the version of exactly the hosts it touched. Time never goes back within one history: a
+change made while the clock is behind the last one takes effect where that one did. It refuses to know rules and labels
+(who is to enter is an argument), and which pauses hold.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import sqlalchemy
 from sqlalchemy import Connection, and_, case, func, literal, select
@@ -19,9 +20,13 @@ from sqlalchemy import Connection, and_, case, func, literal, select
 from restic_manager.domain.cron import check_timezone, resolve_hash, splay_offset
 from restic_manager.domain.errors import InputError
 from restic_manager.domain.instants import whole_second
+from restic_manager.domain.pausing import Pauses
+from restic_manager.server.store import pauses
 from restic_manager.server.store.references import chunks
 from restic_manager.server.store.schedules import HOST_ZONE, ScheduleRow
 from restic_manager.server.store.schema import Moment, assignments, hosts, schedules
+
+_IDS_AT_ONCE: Final = 500
 
 
 class Member(NamedTuple):
@@ -43,10 +48,12 @@ def enter(
             .group_by(assignments.c.host_id)
         )
         last_ends.update((row.host_id, row.ended) for row in tx.execute(query))
+    paused = pauses.composed(tx, now)
     rows = [
         _resolved(
             schedule,
             member.host_id,
+            paused,
             zone=member.timezone or default_zone,
             begins=max(now, last_ends.get(member.host_id, now)),
         )
@@ -82,8 +89,15 @@ def retime(tx: Connection, schedule: ScheduleRow, *, now: datetime, default_zone
     )
     found = tx.execute(query).all()
     _end(tx, _open_rows(schedule.id), now)
+    paused = pauses.composed(tx, now)
     rows = [
-        _resolved(schedule, row.host_id, zone=usable_zone(row.own) or default_zone, begins=max(now, row.valid_from))
+        _resolved(
+            schedule,
+            row.host_id,
+            paused,
+            zone=usable_zone(row.own) or default_zone,
+            begins=max(now, row.valid_from),
+        )
         for row in found
     ]
     if rows:
@@ -113,12 +127,56 @@ def rezone(tx: Connection, host_id: str, zone: str, *, now: datetime) -> bool:
     for row in found:
         tx.execute(schedules.update().where(schedules.c.id == row["schedule_id"]).values(revision=row["highest"] + 1))
         _end(tx, assignments.c.id == row["id"], now)
-        kept = {name: row[name] for name in ("schedule_id", "host_id", "cron", "splay", "anchor", "enabled")}
+        names = ("schedule_id", "host_id", "cron", "splay", "anchor", "enabled", "off_reason")
+        kept = {name: row[name] for name in names}
         begins = max(now, row["valid_from"])
         rows.append({**kept, "timezone": zone, "revision": row["highest"] + 1, "valid_from": begins})
     tx.execute(assignments.insert(), rows)
     touch(tx, [host_id])
     return True
+
+
+def switch(tx: Connection, paused: Pauses, *, host_id: str | None, schedule_id: str | None, now: datetime) -> list[str]:
+    """Given the pauses that hold from now on, let what runs against them stop, and what they let go run.
+
+    Of this host or schedule where one is given, else of the fleet. Each schedule that is touched gets one new revision,
+    for exactly the hosts for which something changes. Return the ids of these hosts.
+    """
+    query = (
+        select(assignments, schedules.c.enabled.label("own"), schedules.c.revision.label("highest"))
+        .join(schedules, schedules.c.id == assignments.c.schedule_id)
+        .where(assignments.c.valid_to.is_(None))
+    )
+    if host_id is not None:
+        query = query.where(assignments.c.host_id == host_id)
+    if schedule_id is not None:
+        query = query.where(assignments.c.schedule_id == schedule_id)
+    stale: list[int] = []
+    rows: list[dict[str, Any]] = []
+    revisions: dict[str, int] = {}
+    for row in tx.execute(query).mappings():
+        standing = paused.standing(row["schedule_id"], row["host_id"], enabled=row["own"])
+        if standing == (row["enabled"], row["off_reason"]):
+            continue
+        stale.append(row["id"])
+        revisions[row["schedule_id"]] = row["highest"] + 1
+        kept = {name: row[name] for name in ("schedule_id", "host_id", "cron", "timezone", "splay", "anchor")}
+        rows.append(
+            {
+                **kept,
+                "enabled": standing.enabled,
+                "off_reason": standing.off_reason,
+                "revision": row["highest"] + 1,
+                "valid_from": max(now, row["valid_from"]),
+            }
+        )
+    for touched, revision in revisions.items():
+        tx.execute(schedules.update().where(schedules.c.id == touched).values(revision=revision))
+    for start in range(0, len(stale), _IDS_AT_ONCE):
+        _end(tx, assignments.c.id.in_(stale[start : start + _IDS_AT_ONCE]), now)
+    if rows:
+        tx.execute(assignments.insert(), rows)
+    return touch(tx, [row["host_id"] for row in rows])
 
 
 def begin_anew(tx: Connection, host_id: str, *, now: datetime) -> None:
@@ -161,8 +219,9 @@ def _end(tx: Connection, which: sqlalchemy.ColumnElement[bool], now: datetime) -
     tx.execute(assignments.update().where(which).values(valid_to=ends, ended_version=next_version))
 
 
-def _resolved(schedule: ScheduleRow, host_id: str, *, zone: str, begins: datetime) -> dict[str, Any]:
-    """The row of one host: `H`, splay and zone become this host's own."""
+def _resolved(schedule: ScheduleRow, host_id: str, paused: Pauses, *, zone: str, begins: datetime) -> dict[str, Any]:
+    """The row of one host: `H`, splay, zone and the pauses that hold become this host's own."""
+    standing = paused.standing(schedule.id, host_id, enabled=schedule.enabled)
     return {
         "schedule_id": schedule.id,
         "host_id": host_id,
@@ -171,6 +230,7 @@ def _resolved(schedule: ScheduleRow, host_id: str, *, zone: str, begins: datetim
         "timezone": zone if schedule.timezone == HOST_ZONE else schedule.timezone,
         "splay": splay_offset(schedule.splay, host_id=host_id, schedule_id=schedule.id),
         "anchor": whole_second(schedule.created_at),
-        "enabled": schedule.enabled,
+        "enabled": standing.enabled,
+        "off_reason": standing.off_reason,
         "valid_from": begins,
     }

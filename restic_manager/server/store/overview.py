@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Container
+from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 from msgspec import Struct
 from sqlalchemy import Connection, func, select
 
-from restic_manager.domain.model import Failure, Kind, Status, Timing
+from restic_manager.domain.ledger import PAST_DUE
+from restic_manager.domain.model import Failure, Fate, Kind, Status, Timing
+from restic_manager.domain.spans import slots_of, timetable
 from restic_manager.server.store import job_rows
-from restic_manager.server.store.schema import assignments, hosts, jobs, quarantine, schedules
+from restic_manager.server.store.schema import assignments, fates, hosts, jobs, quarantine, schedules
 
 _GOOD: Final = (Status.SUCCEEDED.value, Status.WARNING.value)
 _OUTCOMES: Final = tuple(status.value for status in Status if status.terminal)
@@ -43,6 +46,25 @@ class Plan(NamedTuple):
 
     host_id: str
     timing: Timing
+
+
+class Unheard(NamedTuple):
+    """A schedule on a host that is away: since which slot nothing is known, and how many slots that is."""
+
+    schedule: str
+    host: str
+    since: datetime
+    slots: int
+
+
+class BadFates(NamedTuple):
+    """Slots of a schedule on a host that did not run though they should have, all for one reason."""
+
+    schedule: str
+    host: str
+    fate: Fate
+    slots: int
+    reason: str | None
 
 
 def newest_jobs(tx: Connection) -> dict[str, HostJob]:
@@ -145,6 +167,77 @@ def quarantined_since(tx: Connection, since: datetime) -> dict[str, int]:
     """Return for each host how many of its reports were set aside since an instant."""
     query = select(quarantine.c.host_id, func.count()).where(quarantine.c.at >= since).group_by(quarantine.c.host_id)
     return {row[0]: row[1] for row in tx.execute(query)}
+
+
+def unheard(tx: Connection, online: Container[str], now: datetime) -> list[Unheard]:
+    """Return schedules whose slots on hosts that are away have been past due for more than an interval.
+
+    Asked for hosts that have joined and are not online; of each (schedule, host) only the newest fate is looked at.
+    """
+    decided = (
+        select(fates.c.last_slot)
+        .where(fates.c.schedule_id == assignments.c.schedule_id, fates.c.host_id == assignments.c.host_id)
+        .order_by(fates.c.last_slot.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+    joined = select(hosts.c.id).where(hosts.c.removed_at.is_(None), hosts.c.joined_at.is_not(None))
+    away = [host_id for host_id in tx.execute(joined.order_by(hosts.c.name)).scalars() if host_id not in online]
+    query = (
+        select(assignments, schedules.c.name.label("schedule"), hosts.c.name.label("host"), decided.label("decided"))
+        .join(schedules, schedules.c.id == assignments.c.schedule_id)
+        .join(hosts, hosts.c.id == assignments.c.host_id)
+        .where(
+            assignments.c.valid_to.is_(None),
+            assignments.c.enabled.is_(True),
+        )
+        .order_by(schedules.c.name, hosts.c.name)
+    )
+    known: dict[tuple[str, str, datetime, datetime, datetime], tuple[datetime, int] | None] = {}
+    found: list[Unheard] = []
+    for row in (row for part in job_rows.parts(away) for row in tx.execute(query.where(hosts.c.id.in_(part)))):
+        after = row.valid_from if row.decided is None else max(row.valid_from, row.decided)
+        due = now - timedelta(seconds=row.splay) - PAST_DUE
+        # Hosts with the same timing that were lost together are looked at once.
+        key = (row.cron, row.timezone, row.anchor, after, due)
+        if key not in known:
+            known[key] = _overdue(
+                Timing(cron=row.cron, timezone=row.timezone, anchor=row.anchor, splay=0), after=after, due=due
+            )
+        overdue = known[key]
+        if overdue is not None:
+            found.append(Unheard(row.schedule, row.host, *overdue))
+    return found
+
+
+def bad_fates(tx: Connection, since: datetime) -> list[BadFates]:
+    """Return how many slots were missed or rejected (as recorded since an instant), by schedule, host and reason."""
+    query = (
+        select(
+            schedules.c.name.label("schedule"),
+            hosts.c.name.label("host"),
+            fates.c.fate,
+            fates.c.reason,
+            func.sum(fates.c.count).label("slots"),
+        )
+        .join(schedules, schedules.c.id == fates.c.schedule_id)
+        .join(hosts, hosts.c.id == fates.c.host_id)
+        .where(fates.c.fate.in_([Fate.MISSED.value, Fate.REJECTED.value]), fates.c.recorded_at >= since)
+        .group_by(schedules.c.name, hosts.c.name, fates.c.fate, fates.c.reason)
+        .order_by(func.max(fates.c.recorded_at).desc(), schedules.c.name, hosts.c.name)
+        .limit(SAMPLE)
+    )
+    return [BadFates(row.schedule, row.host, Fate(row.fate), int(row.slots), row.reason) for row in tx.execute(query)]
+
+
+def _overdue(timing: Timing, *, after: datetime, due: datetime) -> tuple[datetime, int] | None:
+    """Return the first slot in (after, due] and how many there are, if it has been due for more than an interval."""
+    table = timetable(timing)
+    span = None if table is None else slots_of(table, after, due)
+    if table is None or span is None:
+        return None
+    following = table.first_after(span.first)
+    return None if following is None or following > due else (span.first, span.count)
 
 
 def _last_run(job: job_rows.JobRow, row: Any) -> LastRun:

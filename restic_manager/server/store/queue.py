@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from msgspec import Struct
-from sqlalchemy import Connection, and_, func, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
 
 from restic_manager.domain.dispatching import Active, Choice, Queued, choose
 from restic_manager.domain.model import Actor, Kind, Status
@@ -38,7 +38,7 @@ class Order(Struct, frozen=True):
 
 def take(tx: Connection, host_ids: Iterable[str], *, online: Container[str], now: datetime) -> list[Order]:
     """Given hosts where something changed, choose what they are sent now and store that it is being sent."""
-    wanted, queued, active = _gather(tx, set(host_ids), online)
+    wanted, queued, active = _gather(tx, set(host_ids), online, now)
     where = {job.job_id: job.host_id for job in queued}
     send = [job_id for job_id in choose(queued, active, online).send if where[job_id] in wanted]
     if not send:
@@ -49,10 +49,18 @@ def take(tx: Connection, host_ids: Iterable[str], *, online: Container[str], now
     return [Order(found[job_id], names[found[job_id].host_id]) for job_id in send]
 
 
-def explain(tx: Connection, waiting: Iterable[JobRow], *, online: Container[str]) -> Choice:
-    """Given queued jobs, return what the dispatcher thinks of them now: why each waits."""
-    rows = {job.id: job for job in waiting if job.status is Status.QUEUED and job.state.sent_at is None}
-    _, queued, active = _gather(tx, {job.host_id for job in rows.values()}, online)
+def explain(tx: Connection, waiting: Iterable[JobRow], *, online: Container[str], now: datetime) -> Choice:
+    """Given queued jobs, return what the dispatcher thinks of them now: why each waits. Not of those whose turn comes
+    later: nothing else holds them up.
+    """
+    rows = {
+        job.id: job
+        for job in waiting
+        if job.status is Status.QUEUED
+        and job.state.sent_at is None
+        and (job.not_before is None or job.not_before <= now)
+    }
+    _, queued, active = _gather(tx, {job.host_id for job in rows.values()}, online, now)
     seen = {job.job_id for job in queued}
     more = [job for job in rows.values() if job.id not in seen]
     queued += _queued(
@@ -98,9 +106,11 @@ def hosts_behind(tx: Connection, host_id: str) -> set[str]:
     return hosts_of_freed(tx, dict.fromkeys(repos, False))
 
 
-def _gather(tx: Connection, wanted: set[str], online: Container[str]) -> tuple[set[str], list[Queued], list[Active]]:
+def _gather(
+    tx: Connection, wanted: set[str], online: Container[str], now: datetime
+) -> tuple[set[str], list[Queued], list[Active]]:
     """Return the hosts looked at (widened by those whose exclusive jobs compete), their heads, and what is active."""
-    heads = _heads(tx, wanted)
+    heads = _heads(tx, wanted, now)
     inits: list[Queued] = []
     while True:
         repos = sorted({job.repo_id for job in heads})
@@ -109,19 +119,24 @@ def _gather(tx: Connection, wanted: set[str], online: Container[str]) -> tuple[s
         if not more:
             break
         wanted = wanted | more
-        heads += _heads(tx, more)
+        heads += _heads(tx, more, now)
     known = {job.job_id for job in heads}
     context = [job for job in inits if job.job_id not in known]
-    context += [job for job in _older(tx, [i for i in inits if not i.urgent], online) if job.job_id not in known]
+    context += [job for job in _older(tx, [i for i in inits if not i.urgent], online, now) if job.job_id not in known]
     queued = sorted({job.job_id: job for job in heads + context}.values(), key=lambda job: job.serial)
     return wanted, queued, _active(tx, wanted, repos, [job.repo_id for job in inits])
 
 
-def _heads(tx: Connection, host_ids: set[str]) -> list[Queued]:
+def _due(now: datetime) -> ColumnElement[bool]:
+    """A job whose turn has come: an attempt that waits for its own holds up nothing."""
+    return or_(table.c.not_before.is_(None), table.c.not_before <= now)
+
+
+def _heads(tx: Connection, host_ids: set[str], now: datetime) -> list[Queued]:
     found: list[Any] = []
     group = (table.c.host_id, table.c.repo_id, table.c.kind, table.c.waits_for_job)
     for part in parts(sorted(host_ids)):
-        first = select(func.min(table.c.serial)).where(table.c.host_id.in_(part), _UNSENT).group_by(*group)
+        first = select(func.min(table.c.serial)).where(table.c.host_id.in_(part), _UNSENT, _due(now)).group_by(*group)
         found += tx.execute(select(*_COLUMNS).where(table.c.serial.in_(first))).fetchall()
     return _queued(tx, [tuple(row) for row in found])
 
@@ -134,7 +149,7 @@ def _queued_exclusive(tx: Connection, repo_ids: list[str]) -> list[Queued]:
     return _queued(tx, [tuple(row) for row in found])
 
 
-def _older(tx: Connection, inits: list[Queued], online: Container[str]) -> list[Queued]:
+def _older(tx: Connection, inits: list[Queued], online: Container[str], now: datetime) -> list[Queued]:
     """Return, for each exclusive job that takes its turn, an older job of its repository that could go before it."""
     found: list[Any] = []
     for init in inits:
@@ -146,6 +161,7 @@ def _older(tx: Connection, inits: list[Queued], online: Container[str]) -> list[
                 table.c.kind.not_in(_EXCLUSIVE),
                 table.c.waits_for_job.is_(None),
                 table.c.serial < init.serial,
+                _due(now),
             )
             .order_by(table.c.serial)
             .limit(_OLDER_LOOKED_AT)

@@ -20,6 +20,7 @@ from restic_manager.domain.errors import InputError
 from restic_manager.domain.instants import duration_text
 from restic_manager.domain.model import Spec, kind_of, new_id
 from restic_manager.domain.names import check_labels, check_name
+from restic_manager.domain.retrying import LONGEST_BACKOFF
 from restic_manager.domain.selectors import TargetRule
 from restic_manager.protocol.api import ScheduleEdit, ScheduleRequest
 from restic_manager.restic.checks import check_spec
@@ -75,6 +76,10 @@ def add(tx: Connection, request: ScheduleRequest, *, now: datetime, default_zone
         timezone=timezone,
         splay=request.splay,
         enabled=request.enabled,
+        retry=request.retry,
+        retry_backoff=_checked_backoff(request.retry_backoff),
+        time_limit=_checked_limit(request.time_limit, "time"),
+        stall_limit=_checked_limit(request.stall_limit, "stall"),
     )
     tx.execute(schedule_rows.insert().values(_columns(schedule)))
     entered = membership.enter(tx, schedule, members_of(tx, schedule.rule), now=now, default_zone=default_zone)
@@ -160,12 +165,18 @@ def _host_ids(tx: Connection, references: Sequence[str]) -> list[str]:
 
 def _edited(tx: Connection, schedule: ScheduleRow, change: ScheduleEdit, default_zone: str) -> ScheduleRow:
     """The schedule with what the edit names. What is UNSET stays as it is."""
-    plain = ("name", "cron", "splay", "overlap", "offline", "enabled")
+    plain = ("name", "cron", "splay", "overlap", "offline", "enabled", "retry")
     fields: dict[str, Any] = {name: getattr(change, name) for name in plain if getattr(change, name) is not UNSET}
     if not isinstance(change.timezone, UnsetType):
         fields["timezone"] = change.timezone or default_zone
     if not isinstance(change.max_lateness, UnsetType):
         fields["max_lateness"] = _checked_lateness(change.max_lateness)
+    if not isinstance(change.retry_backoff, UnsetType):
+        fields["retry_backoff"] = _checked_backoff(change.retry_backoff)
+    if not isinstance(change.time_limit, UnsetType):
+        fields["time_limit"] = _checked_limit(change.time_limit, "time")
+    if not isinstance(change.stall_limit, UnsetType):
+        fields["stall_limit"] = _checked_limit(change.stall_limit, "stall")
     if not isinstance(change.repo, UnsetType):
         fields["repo_id"] = repos.resolve(tx, change.repo).id
     if any(not isinstance(part, UnsetType) for part in (change.hosts, change.labels, change.all)):
@@ -201,6 +212,19 @@ def _checked_lateness(seconds: int | None) -> int | None:
     return seconds
 
 
+def _checked_backoff(seconds: int) -> int:
+    longest = int(LONGEST_BACKOFF.total_seconds())
+    if not 1 <= seconds <= longest:
+        raise InputError(f"a retry backoff of {_seconds(seconds)}: write one from 1s to {_seconds(longest)}")
+    return seconds
+
+
+def _checked_limit(seconds: int | None, what: str) -> int | None:
+    if seconds == 0:
+        raise InputError(f"a {what} limit of 0s would stop every run at once: write a longer one, or none")
+    return seconds
+
+
 def _check_timing(cron: str, timezone: str, splay: int) -> None:
     check_expression(cron)
     if len(cron) + _HASH_GROWS * cron.upper().count("H") > _MAX_CRON:
@@ -228,6 +252,7 @@ def _content(schedule: ScheduleRow) -> tuple[object, ...]:
         schedule.overlap,
         schedule.offline,
         schedule.max_lateness,
+        schedule.limits,
     )
 
 

@@ -14,7 +14,7 @@ from msgspec import Struct
 from sqlalchemy import Connection
 
 from restic_manager.domain.errors import NotFoundError
-from restic_manager.domain.model import BackupSpec, Kind, Offline, Overlap
+from restic_manager.domain.model import BackupSpec, Kind, Limits, Offline, Overlap
 from restic_manager.domain.selectors import TargetRule
 from restic_manager.server.store.references import resolve_id
 from restic_manager.server.store.schema import schedules
@@ -30,7 +30,7 @@ _rule: Final = msgspec.json.Decoder(TargetRule)
 
 
 class ScheduleRow(Struct, frozen=True, kw_only=True):
-    """One schedule, its timing as the operator wrote it (may hold `H`, and the zone `host`). splay in seconds."""
+    """One schedule, its timing as the operator wrote it (may hold `H`, and the zone `host`). Durations in seconds."""
 
     id: str
     name: str
@@ -48,6 +48,15 @@ class ScheduleRow(Struct, frozen=True, kw_only=True):
     timezone: str
     splay: int
     enabled: bool
+    retry: int
+    retry_backoff: int
+    time_limit: int | None
+    stall_limit: int | None
+
+    @property
+    def limits(self) -> Limits:
+        """The bounds of each run."""
+        return Limits(time_limit=self.time_limit, stall_limit=self.stall_limit)
 
 
 def get(tx: Connection, schedule_id: str) -> ScheduleRow:
@@ -99,4 +108,8 @@ def row_of(row: Any) -> ScheduleRow:
         timezone=row["timezone"],
         splay=row["splay"],
         enabled=row["enabled"],
+        retry=row["retry"],
+        retry_backoff=row["retry_backoff"],
+        time_limit=row["time_limit"],
+        stall_limit=row["stall_limit"],
     )

@@ -193,6 +193,10 @@ schedules = Table(
     Column("timezone", String(64), nullable=False),
     Column("splay", BigInteger, nullable=False),
     Column("enabled", Boolean, nullable=False),
+    Column("retry", Integer, nullable=False, server_default="0"),  # attempts after the first
+    Column("retry_backoff", BigInteger, nullable=False, server_default="300"),  # seconds to the first; then doubling
+    Column("time_limit", BigInteger),  # seconds; null for none
+    Column("stall_limit", BigInteger, server_default="1800"),  # seconds; null for none
 )
 Index("ix_schedules_name", schedules.c.name)
 
@@ -215,6 +219,7 @@ assignments = Table(
     Column("valid_from", Moment, nullable=False),  # effective_from
     Column("valid_to", Moment),  # null while in force
     Column("ended_version", BigInteger),  # the host's schedule_version that first was without this row
+    Column("off_reason", Text),  # why it is not enabled, where that is not the schedule's own `enabled`
 )
 Index("ix_assignments_schedule_host", assignments.c.schedule_id, assignments.c.host_id, assignments.c.valid_to)
 Index("ix_assignments_host", assignments.c.host_id, assignments.c.valid_to)
@@ -253,6 +258,8 @@ jobs = Table(
     Column("log_lines", BigInteger, nullable=False, server_default="0"),
     Column("log_bytes", BigInteger, nullable=False, server_default="0"),
     Column("log_lines_dropped", BigInteger, nullable=False, server_default="0"),
+    Column("not_before", Moment),  # an attempt's turn: not sent earlier
+    Column("limits", Text),  # JSON, domain.model.Limits, as they were when the job was made; null for none
 )
 Index("ix_jobs_host_status_finished", jobs.c.host_id, jobs.c.status, jobs.c.finished_at)
 Index("ix_jobs_host_serial", jobs.c.host_id, jobs.c.serial)
@@ -264,6 +271,7 @@ Index("ix_jobs_schedule_host_serial", jobs.c.schedule_id, jobs.c.host_id, jobs.c
 Index("ix_jobs_attempt_of", jobs.c.attempt_of)
 Index("ix_jobs_waits_for_job", jobs.c.waits_for_job)
 Index("ix_jobs_finished_at", jobs.c.finished_at)
+Index("ix_jobs_not_before", jobs.c.not_before)  # when the dispatcher has to wake up by itself
 
 # A job's log in chunks as they came: consecutive lines of one stream joined by newlines. Head and tail are kept within
 # the cap; what was dropped between is counted on the job and on the chunk after the gap.
@@ -280,8 +288,9 @@ log_chunks = Table(
     PrimaryKeyConstraint("job_id", "first_line"),
 )
 
-# The ledger: one row a fate that covers one slot or a run of slots of one (schedule, host). `ran` rows are
-# written in the same transaction as the job row.
+# The ledger: one row a fate that covers one slot or a run of slots of one (schedule, host). Rows of one share no
+# instant: a row stands for every slot from its first to its last. `ran` rows are written in the same transaction as the
+# job row. decided_by: the agent, or the server for slots it thinks nobody will tell of; the agent's word replaces that.
 fates = Table(
     "fates",
     metadata,
@@ -298,10 +307,29 @@ fates = Table(
     Column("into_slot", Moment),
     Column("evidence", Text),  # JSON, protocol.messages.Evidence
     Column("recorded_at", Moment, nullable=False),
+    Column("decided_by", String(16), nullable=False, server_default="agent"),
     UniqueConstraint("schedule_id", "host_id", "first_slot", "fate", "revision"),
 )
 Index("ix_fates_schedule_host_last", fates.c.schedule_id, fates.c.host_id, fates.c.last_slot)
+Index("ix_fates_fate_recorded", fates.c.fate, fates.c.recorded_at)
 Index("ix_fates_job_id", fates.c.job_id)  # pruning a job has to find the fate that names it
+
+# Times in which nothing is to run: of the fleet, of one host or of one schedule. At most one a target is open; what it
+# means for a (schedule, host) is written into `assignments`, which alone decides about slots.
+pauses = Table(
+    "pauses",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("scope", String(16), nullable=False),  # fleet, host, schedule
+    Column("host_id", String(64), ForeignKey("hosts.id")),
+    Column("schedule_id", String(64), ForeignKey("schedules.id")),
+    Column("reason", Text, nullable=False),
+    Column("since", Moment, nullable=False),
+    Column("until", Moment),  # null: until somebody resumes
+    Column("who", Text, nullable=False),
+    Column("ended_at", Moment),  # null while it is open
+)
+Index("ix_pauses_ended_at", pauses.c.ended_at)
 
 # What somebody should be able to ask about later: joins, refusals, rekeys, new epochs, removals, quarantined reports.
 events = Table(

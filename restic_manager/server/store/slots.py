@@ -17,12 +17,15 @@ from sqlalchemy import Connection, bindparam, select
 from restic_manager.domain import firing
 from restic_manager.domain.firing import Dispatched, Duplicate, Interval, KnownRun
 from restic_manager.domain.instants import slot_text, whole_second
-from restic_manager.domain.model import Actor, Spec, Status, slot_job_id
+from restic_manager.domain.model import Actor, Evidence, Limits, Spec, Status, slot_job_id
+from restic_manager.domain.spans import Stretch
 from restic_manager.protocol.messages import ScheduleFire, ScheduleFired
-from restic_manager.server.store import assignments, events, fates, job_rows
+from restic_manager.server.store import assignments, events, fates, job_rows, jobs, retries
+from restic_manager.server.store.fates import Pair, Stored
 from restic_manager.server.store.job_rows import JobRow
 from restic_manager.server.store.ripple import Ripple
-from restic_manager.server.store.schema import jobs, schedules
+from restic_manager.server.store.schema import jobs as job_table
+from restic_manager.server.store.schema import schedules
 
 _spec: Final[msgspec.json.Decoder[Spec]] = msgspec.json.Decoder(Spec)
 
@@ -43,6 +46,7 @@ class Work(Struct, frozen=True):
 
     spec: Spec
     repo_id: str
+    limits: Limits = Limits()
 
 
 def take_fire(tx: Connection, fire: ScheduleFire, *, caller: Caller, now: datetime, ripple: Ripple) -> ScheduleFired:
@@ -52,9 +56,9 @@ def take_fire(tx: Connection, fire: ScheduleFire, *, caller: Caller, now: dateti
     run = None if slot.microsecond else _run(tx, job_id)
     work = None if run else find_work(tx, fire.schedule_id)
     owned = () if work is None else intervals(tx, fire.schedule_id, caller.host_id)
-    known_fate = (
-        fates.covering(tx, fire.schedule_id, caller.host_id, slot, fire.revision) if owned and not run else None
-    )
+    there = fates.at(tx, Pair(fire.schedule_id, caller.host_id), slot) if owned and not run else None
+    # What the server alone thought, or was told of another revision's slots, is no reason to refuse a run.
+    decided = there is not None and there.fate.by == fates.AGENT and there.fate.revision == fire.revision
     answer = firing.answer_fire(
         slot,
         fire.revision,
@@ -64,7 +68,7 @@ def take_fire(tx: Connection, fire: ScheduleFire, *, caller: Caller, now: dateti
         clock_offset=caller.clock_offset,
         same_tzdata=caller.same_tzdata,
         run=run,
-        fate=known_fate,
+        fate=there.known if there is not None and decided else None,
     )
     said = ScheduleFired(schedule_id=fire.schedule_id, revision=fire.revision, scheduled_at=slot, answer="rejected")
     match answer:
@@ -82,6 +86,10 @@ def take_fire(tx: Connection, fire: ScheduleFire, *, caller: Caller, now: dateti
                 trigger=fire.trigger,
                 stands_for=fire.stands_for,
                 now=now,
+                ripple=ripple,
+                there=there,
+                owned=owned,
+                evidence=fire.evidence,
             )
             if odd is not None:
                 events.record(
@@ -97,7 +105,15 @@ def take_fire(tx: Connection, fire: ScheduleFire, *, caller: Caller, now: dateti
 
 
 def adopt(
-    tx: Connection, job_id: str, *, host_id: str, schedule_id: str, slot: datetime, clock_offset: float, now: datetime
+    tx: Connection,
+    job_id: str,
+    *,
+    host_id: str,
+    schedule_id: str,
+    slot: datetime,
+    clock_offset: float,
+    now: datetime,
+    ripple: Ripple,
 ) -> JobRow | str:
     """Given a job the host says it has and the server does not know, store it; return why not if it does not check out.
 
@@ -114,7 +130,6 @@ def adopt(
     if slot > now + firing.FUTURE_LIMIT:
         return f"its slot {slot_text(slot)} is in the future"
     interval = firing.interval_at(slot, owned, timedelta(seconds=clock_offset)) or owned[-1]
-    fates.forget_single(tx, schedule_id, host_id, slot)
     return _make(
         tx,
         job_id,
@@ -126,6 +141,9 @@ def adopt(
         trigger=None,
         stands_for=1,
         now=now,
+        ripple=ripple,
+        there=fates.at(tx, Pair(schedule_id, host_id), slot),
+        owned=owned,
         sent_at=now,
     )
 
@@ -133,7 +151,9 @@ def adopt(
 def find_work(tx: Connection, schedule_id: str) -> Work | None:
     """Given a schedule, removed ones too, return what it does, None if there is no such schedule."""
     row = tx.execute(_WORK, {"schedule_id": schedule_id}).first()
-    return None if row is None else Work(_spec.decode(row.spec), row.repo_id)
+    if row is None:
+        return None
+    return Work(_spec.decode(row.spec), row.repo_id, Limits(time_limit=row.time_limit, stall_limit=row.stall_limit))
 
 
 def intervals(tx: Connection, schedule_id: str, host_id: str) -> Sequence[Interval]:
@@ -143,6 +163,7 @@ def intervals(tx: Connection, schedule_id: str, host_id: str) -> Sequence[Interv
             revision=one.revision,
             timing=one.timing,
             enabled=one.enabled,
+            off_reason=one.off_reason,
             valid_from=one.valid_from,
             valid_to=one.valid_to,
         )
@@ -150,8 +171,10 @@ def intervals(tx: Connection, schedule_id: str, host_id: str) -> Sequence[Interv
     ]
 
 
-_WORK = select(schedules.c.spec, schedules.c.repo_id).where(schedules.c.id == bindparam("schedule_id"))
-_RUN = select(jobs.c.status).where(jobs.c.id == bindparam("job_id"))
+_WORK = select(schedules.c.spec, schedules.c.repo_id, schedules.c.time_limit, schedules.c.stall_limit).where(
+    schedules.c.id == bindparam("schedule_id")
+)
+_RUN = select(job_table.c.status).where(job_table.c.id == bindparam("job_id"))
 
 
 def _run(tx: Connection, job_id: str) -> KnownRun | None:
@@ -171,8 +194,15 @@ def _make(
     trigger: str | None,
     stands_for: int,
     now: datetime,
+    ripple: Ripple,
+    there: Stored | None,
+    owned: Sequence[Interval],
     sent_at: datetime | None = None,
+    evidence: Evidence | None = None,
 ) -> JobRow:
+    """Make the slot's job, and its fate in place of what the ledger held for it."""
+    waiting = retries.overtaken(tx, schedule_id, host_id, slot)
+    jobs.supersede(tx, waiting, f"the slot {slot_text(slot)} takes its place", now=now, ripple=ripple)
     row = job_rows.insert(
         tx,
         job_id=job_id,
@@ -186,7 +216,19 @@ def _make(
         revision=revision,
         trigger=trigger,
         stands_for=stands_for,
+        limits=work.limits,
         sent_at=sent_at,
     )
-    fates.record_ran(tx, schedule_id=schedule_id, host_id=host_id, revision=revision, slot=slot, job_id=job_id, now=now)
+    if there is not None:
+        fates.cut_out(tx, Pair(schedule_id, host_id), there, [Stretch(slot, slot)], intervals=owned, now=now)
+    fates.record_ran(
+        tx,
+        schedule_id=schedule_id,
+        host_id=host_id,
+        revision=revision,
+        slot=slot,
+        job_id=job_id,
+        now=now,
+        evidence=evidence,
+    )
     return row

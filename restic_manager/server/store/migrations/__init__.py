@@ -18,7 +18,7 @@ from restic_manager.domain.errors import StorageError
 from restic_manager.domain.model import new_id
 from restic_manager.server.store.schema import server
 
-REVISIONS: Final = ("0001",)
+REVISIONS: Final = ("0001", "0002", "0003")
 """Every revision, oldest first; the last one is what this program reads and writes."""
 
 
