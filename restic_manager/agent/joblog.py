@@ -58,6 +58,11 @@ class JobLogWriter:
         self._dropped = 0
         self._failing = False
 
+    @property
+    def count(self) -> int:
+        """How many lines the log has so far, those that were left out among them."""
+        return self._next_line - 1
+
     async def lines(self, stream: Stream, lines: Sequence[str]) -> None:
         """Journal consecutive lines of one stream; returns when they are committed, so a flood waits for the disk.
 
@@ -85,6 +90,7 @@ class JobLogWriter:
                 "could not be written"
             )
             await self._store([self._report("agent", line, self._next_line, self._dropped)])
+            self._next_line += 1
 
     async def _store(self, reports: list[records.MakeReport]) -> bool:
         try:

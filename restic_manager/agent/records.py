@@ -81,7 +81,12 @@ def remembered(db: sqlite3.Connection) -> Remembered:
     ]
     return Remembered(
         journal_id=get_meta(db, "journal_id") or "",
-        outbox=OutboxHead(head=outbox_head(db), acked=acked, acked_hash=get_meta(db, "outbox_acked_hash")),
+        outbox=OutboxHead(
+            head=outbox_head(db),
+            acked=acked,
+            acked_hash=get_meta(db, "outbox_acked_hash"),
+            epoch=get_meta(db, "epoch") or get_meta(db, "applied_epoch"),
+        ),
         applied_epoch=get_meta(db, "applied_epoch"),
         applied_version=int(get_meta(db, "applied_version") or 0),
         jobs=tuple(claims),
@@ -169,6 +174,7 @@ class JobRecord:
     finished_at: datetime | None
     outcome: Outcome | None
     report_seq: int | None
+    log_lines: int | None = None
 
 
 def find_job(db: sqlite3.Connection, job_id: str) -> JobRecord | None:
@@ -182,11 +188,13 @@ def running_jobs(db: sqlite3.Connection) -> list[JobRecord]:
     return [_job(row) for row in db.execute(f"{_JOB_COLUMNS} WHERE state = 'running'")]
 
 
-_JOB_COLUMNS: Final = "SELECT job_id, schedule_id, slot, state, started_at, finished_at, outcome, report_seq FROM jobs"
+_JOB_COLUMNS: Final = (
+    "SELECT job_id, schedule_id, slot, state, started_at, finished_at, outcome, report_seq, log_lines FROM jobs"
+)
 
 
 def _job(row: tuple[object, ...]) -> JobRecord:
-    job_id, schedule_id, slot, state, started_at, finished_at, outcome, report_seq = row
+    job_id, schedule_id, slot, state, started_at, finished_at, outcome, report_seq, log_lines = row
     return JobRecord(
         key=JobKey(
             job_id=str(job_id),
@@ -198,23 +206,37 @@ def _job(row: tuple[object, ...]) -> JobRecord:
         finished_at=from_micros(finished_at) if isinstance(finished_at, int) else None,
         outcome=msgspec.json.decode(outcome, type=Outcome) if isinstance(outcome, bytes) else None,
         report_seq=report_seq if isinstance(report_seq, int) else None,
+        log_lines=log_lines if isinstance(log_lines, int) else None,
     )
 
 
 def job_started(db: sqlite3.Connection, key: JobKey) -> None:
     """Record that restic is about to be spawned for this job."""
-    db.execute("INSERT INTO jobs VALUES (?, ?, ?, 'running', ?, NULL, NULL, NULL)", _key_columns(key))
+    db.execute(
+        "INSERT INTO jobs (job_id, schedule_id, slot, started_at, state) VALUES (?, ?, ?, ?, 'running')",
+        _key_columns(key),
+    )
 
 
 def job_finished(
-    db: sqlite3.Connection, key: JobKey, *, finished_at: datetime, outcome: Outcome, report_seq: int
+    db: sqlite3.Connection,
+    key: JobKey,
+    *,
+    finished_at: datetime,
+    outcome: Outcome,
+    report_seq: int,
+    log_lines: int | None = None,
 ) -> None:
-    """Record a verdict; for a job that never started here this makes its row (a tombstone)."""
+    """Record a verdict; for a job that never started here this makes its row (a tombstone).
+
+    log_lines: how many lines its log had; None where that is not known (any more).
+    """
     db.execute(
-        "INSERT INTO jobs VALUES (?, ?, ?, 'finished', ?, ?, ?, ?) ON CONFLICT (job_id) DO UPDATE SET"
+        "INSERT INTO jobs (job_id, schedule_id, slot, started_at, state, finished_at, outcome, report_seq, log_lines)"
+        " VALUES (?, ?, ?, ?, 'finished', ?, ?, ?, ?) ON CONFLICT (job_id) DO UPDATE SET"
         " state = 'finished', finished_at = excluded.finished_at, outcome = excluded.outcome,"
-        " report_seq = excluded.report_seq",
-        (*_key_columns(key), to_micros(finished_at), msgspec.json.encode(outcome), report_seq),
+        " report_seq = excluded.report_seq, log_lines = COALESCE(excluded.log_lines, log_lines)",
+        (*_key_columns(key), to_micros(finished_at), msgspec.json.encode(outcome), report_seq, log_lines),
     )
 
 
@@ -324,6 +346,8 @@ def rekey(db: sqlite3.Connection) -> str:
     rows = db.execute("SELECT type, frame FROM outbox ORDER BY seq").fetchall()
     db.execute("DELETE FROM outbox")
     db.execute("UPDATE jobs SET report_seq = 0 WHERE state = 'finished'")
+    db.execute("UPDATE fates SET report_seq = 0")
+    db.execute("UPDATE meta SET value = '0' WHERE key = 'retell_through'")
     renumbered = []
     for seq, (type_, frame) in enumerate(rows, start=1):
         body = msgspec.json.decode(frame)

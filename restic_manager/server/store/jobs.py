@@ -25,15 +25,18 @@ from restic_manager.server.store.schema import assignments, hosts, jobs, repos, 
 _EXCLUSIVE: Final = tuple(kind.value for kind in Kind if kind.exclusive)
 
 
-def settle(tx: Connection, job: JobRow, step: Step, *, now: datetime, ripple: Ripple) -> JobRow:
-    """Given a job and a step of its life, store the step and all that follows from it; return the job as it is now."""
+def settle(tx: Connection, job: JobRow, step: Step, *, now: datetime, ripple: Ripple, follow_up: bool = True) -> JobRow:
+    """Given a job and a step of its life, store the step and all that follows from it; return the job as it is now.
+
+    Without follow_up its end is history (it was told before, to a store that was lost): it leads to no further attempt.
+    """
     if step.state == job.state:
         return job
     job_rows.save(tx, job.id, step.state)
     after = replace(job, state=step.state)
     ripple.jobs.add(job.id)
     if after.status.terminal and (after.status is not job.status or after.state.verdict_by != job.state.verdict_by):
-        _ended(tx, after, now=now, ripple=ripple)
+        _ended(tx, after, now=now, ripple=ripple, follow_up=follow_up)
     return after
 
 
@@ -128,7 +131,7 @@ def hosts_of_repo(tx: Connection, repo_id: str) -> list[str]:
     return list(rows.scalars())
 
 
-def _ended(tx: Connection, job: JobRow, *, now: datetime, ripple: Ripple) -> None:
+def _ended(tx: Connection, job: JobRow, *, now: datetime, ripple: Ripple, follow_up: bool) -> None:
     ripple.hosts.add(job.host_id)
     ripple.over.append((job.host_id, job.id))
     ripple.freed(job.repo_id, exclusive=job.kind.exclusive)
@@ -136,7 +139,7 @@ def _ended(tx: Connection, job: JobRow, *, now: datetime, ripple: Ripple) -> Non
         ripple.cancels.append((job.host_id, cancel_message(job)))
     if job.kind.exclusive:
         _init_ended(tx, job, now=now, ripple=ripple)
-    elif _wants_repository(job):
+    elif follow_up and _wants_repository(job):
         _try_again(tx, job, now=now, ripple=ripple)
 
 
