@@ -211,6 +211,7 @@ class World:
             reconnect_spread=5,
         )
         self.acked = 0
+        self.epoch = "e1"
         self.catch_up_delay = 0.0
         self.left_over: list[str] = []
 
@@ -293,7 +294,7 @@ class World:
             reply = Welcome(
                 host_id=HOST.host_id,
                 host_name=HOST.host_name,
-                epoch="e1",
+                epoch=self.epoch,
                 clock=self.clock.now(),
                 heartbeat_interval=15,
                 acked_through=max(self.acked, desk.hello.outbox.acked),
