@@ -58,7 +58,7 @@ class AgentConfig:
     """What an agent is told. Durations in seconds.
 
     reconnect_max: longest pause between two dials. catch_up_delay: how long after the start missed slots wait.
-    cancel_grace: how long restic has to stop and drop its lock.
+    cancel_grace: how long restic has to stop and drop its lock. reset_journal: begin anew where the journal is damaged.
     """
 
     server_url: str
@@ -69,6 +69,7 @@ class AgentConfig:
     catch_up_delay: float = 30.0
     cancel_grace: float = 30.0
     log_level: str = "info"
+    reset_journal: bool = False
 
     def __repr__(self) -> str:
         """Return it without the token: this may end up in a traceback or a log."""

@@ -79,6 +79,13 @@ def agent(
             show_default=False,
         ),
     ] = None,
+    reset_journal: Annotated[
+        bool,
+        typer.Option(
+            "--reset-journal",
+            help="If the journal is damaged, move it aside and begin a fresh one. A whole one is left as it is.",
+        ),
+    ] = False,
     log_level: LogLevelOption = None,
 ) -> int:
     """Run on a host: keep its schedules, run its backups, report to the server, also after the server was away.
@@ -87,6 +94,7 @@ def agent(
     """
 
     def work() -> object:
+        import dataclasses
         import os
 
         from restic_manager.config import load_agent
@@ -103,6 +111,7 @@ def agent(
             catch_up_delay=catch_up_delay,
             log_level=log_level,
         )
+        loaded = dataclasses.replace(loaded, reset_journal=reset_journal)
         start_log(loaded.log_level, loaded.token)
         # After the options are known to be right: these take longest to import.
         import trio

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -51,6 +52,11 @@ def fate(db: sqlite3.Connection, number: int) -> None:
     retelling.append_decided(db, [(slot, report)])
 
 
+def many(db: sqlite3.Connection, make: Callable[..., None], count: int, **more: str) -> None:
+    for number in range(count):
+        make(db, number, **more)
+
+
 async def waiting(journal: Journal) -> list[object]:
     found = await journal.read(lambda db: records.reports_after(db, 0, characters=10**9))
     return [from_agent.decode(frame) for _, frame in found]
@@ -74,8 +80,8 @@ async def tell_everything(journal: Journal) -> tuple[list[object], int]:
 async def test_what_was_acked_is_told_again_in_order_and_in_batches(tmp_path: Path) -> None:
     async with open_journal(tmp_path / "j", threads=False) as journal:
         assert not await journal.write(lambda db: retelling.note_epoch(db, "e1"))
-        await journal.write(lambda db: [finished_job(db, number) for number in range(250)])
-        await journal.write(lambda db: [fate(db, number) for number in range(30)])
+        await journal.write(lambda db: many(db, finished_job, 250))
+        await journal.write(lambda db: many(db, fate, 30))
         head = await journal.read(records.outbox_head)
         await journal.write(lambda db: records.acknowledge(db, head))
         assert not await journal.write(lambda db: retelling.note_epoch(db, "e1"))
@@ -100,7 +106,7 @@ async def test_what_was_acked_is_told_again_in_order_and_in_batches(tmp_path: Pa
 async def test_it_waits_for_room_and_goes_on_after_a_restart(tmp_path: Path) -> None:
     async with open_journal(tmp_path / "j", threads=False) as journal:
         await journal.write(lambda db: retelling.note_epoch(db, "e1"))
-        await journal.write(lambda db: [finished_job(db, number, words="x" * 60) for number in range(300)])
+        await journal.write(lambda db: many(db, finished_job, 300, words="x" * 60))
         await journal.write(lambda db: records.acknowledge(db, 300))
         await journal.write(lambda db: retelling.note_epoch(db, "e2"))
         assert await journal.write(retelling.tell_more)
@@ -121,8 +127,8 @@ async def test_it_waits_for_room_and_goes_on_after_a_restart(tmp_path: Path) -> 
 async def test_a_rekey_on_the_way_loses_nothing_and_comes_to_an_end(tmp_path: Path) -> None:
     async with open_journal(tmp_path / "j", threads=False) as journal:
         await journal.write(lambda db: retelling.note_epoch(db, "e1"))
-        await journal.write(lambda db: [finished_job(db, number) for number in range(150)])
-        await journal.write(lambda db: [fate(db, number) for number in range(150)])
+        await journal.write(lambda db: many(db, finished_job, 150))
+        await journal.write(lambda db: many(db, fate, 150))
         await journal.write(lambda db: records.acknowledge(db, 300))
         await journal.write(lambda db: retelling.note_epoch(db, "e2"))
         await journal.write(retelling.tell_more)
@@ -134,7 +140,7 @@ async def test_a_rekey_on_the_way_loses_nothing_and_comes_to_an_end(tmp_path: Pa
 
 async def test_old_fates_go_but_never_the_last_thousand(tmp_path: Path) -> None:
     async with open_journal(tmp_path / "j", threads=False) as journal:
-        await journal.write(lambda db: [fate(db, number) for number in range(1_200)])
+        await journal.write(lambda db: many(db, fate, 1_200))
         later = NOW + timedelta(days=50)
         await journal.write(lambda db: retelling.forget_old_fates(db, NOW))
         assert await journal.read(lambda db: db.execute("SELECT COUNT(*) FROM fates").fetchone()) == (1_200,)

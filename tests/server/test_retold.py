@@ -118,6 +118,7 @@ async def test_a_log_that_was_told_to_the_lost_store_ends_with_a_line_that_says_
         host_id, schedule_id = await one_host(world)
         await trio.sleep(600)
         async with world.agent(host_id, outbox=OutboxHead(head=40, acked=40, epoch="before")) as agent:
+            all_lost = unknown = none = ""
             for _ in range(2):
                 all_lost = await tell(agent, schedule_id, slot_after(START, 60), log_lines=12)
                 unknown = await tell(agent, schedule_id, slot_after(START, 120), log_lines=None)

@@ -1,0 +1,10 @@
+"""What the files in a server's data directory are called. Knows nothing else."""
+
+from __future__ import annotations
+
+from typing import Final
+
+DATABASE: Final = "server.db"
+KEY_FILE: Final = "server.key"
+RESTORING: Final = "server.restoring"
+"""There while a restore puts its files in place: with it no server starts."""
