@@ -154,7 +154,9 @@ def _usage_error(error: typer.TyperException) -> InputError:
 
 def _only_holds_commands(context: Any) -> bool:
     """Whether the command is a noun (or the program) that does nothing by itself, so that no option belongs to it."""
-    command = None if context is None else context.command
+    if context is None:
+        return False
+    command = context.command
     return isinstance(command, Program) or (hasattr(command, "commands") and not command.invoke_without_command)
 
 
