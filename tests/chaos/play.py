@@ -418,7 +418,13 @@ def restics(agents: list[int]) -> list[int]:
     for pid in agents:
         with suppress(OSError):
             for task in Path(f"/proc/{pid}/task").iterdir():
-                for child in (task / "children").read_text(encoding="ascii").split():
-                    if b"RESTIC_MANAGER_JOB_ID=" in Path(f"/proc/{child}/environ").read_bytes():
-                        found.append(int(child))
+                children = (task / "children").read_text(encoding="ascii").split()
+                found += [int(child) for child in children if _carries_a_job(child)]
     return found
+
+
+def _carries_a_job(pid: str) -> bool:
+    try:
+        return b"RESTIC_MANAGER_JOB_ID=" in Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return False
