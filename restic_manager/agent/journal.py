@@ -31,6 +31,9 @@ _DAMAGED_REMEDY: Final = (
     "the file is damaged: restore it, or start the agent once with --reset-journal: it moves the file aside and begins "
     "a fresh journal (what the server has not been told yet is lost with the old one)"
 )
+_WAL_PAGES: Final = 64
+"""Pages (256 KiB) that changes may take beside the file before they are brought into it: a journal is smaller than what
+SQLite would let that grow to (4 MB), and on a small disk it must not be what fills it."""
 TRY_AGAIN: Final = 5.0
 """Seconds until what could not be written is tried again."""
 
@@ -233,6 +236,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
         raise StorageError(f"the agent's journal {path}: {_DAMAGED_REMEDY} ({found})", code=DAMAGED)
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
+    connection.execute(f"PRAGMA wal_autocheckpoint={_WAL_PAGES}")
     if version == SCHEMA_VERSION:
         return
     connection.execute("BEGIN IMMEDIATE")

@@ -157,7 +157,15 @@ class _Actor:
         for name in self.hosts:
             if self._dead(self.here.agents[name]):
                 self._start_agent(name)
-        until("all agents", lambda: all(self.here.online(name) for name in self.hosts), seconds=_SETTLES_WITHIN)
+        try:
+            until("all agents", lambda: all(self.here.online(name) for name in self.hosts), seconds=_SETTLES_WITHIN)
+        except AssertionError:
+            self._alive()
+            self.played.wrong += [
+                f"{name} did not come back: {self.here.agents[name].said()[-600:]!r}"
+                for name in self.hosts
+                if not self.here.online(name)
+            ]
         time.sleep(2.5)  # a few slots more, in peace: what stays stuck now is stuck
         for name in self.hosts:
             self.here.ok("schedule", "disable", f"every-{name}")
