@@ -6,5 +6,7 @@ from typing import Final
 
 DATABASE: Final = "server.db"
 KEY_FILE: Final = "server.key"
+LOCK: Final = "server.lock"
+"""What `runtime.datadir.lock` makes for a server."""
 RESTORING: Final = "server.restoring"
 """There while a restore puts its files in place: with it no server starts."""

@@ -7,6 +7,7 @@ what to do. It refuses to know the form of a copy (that is `backup`).
 from __future__ import annotations
 
 import contextlib
+import os
 import tempfile
 from collections.abc import Iterator
 from datetime import datetime
@@ -20,7 +21,7 @@ from restic_manager.domain.instants import instant_text
 from restic_manager.runtime import datadir
 from restic_manager.secrets import open_sealer
 from restic_manager.server.backup import Manifest, unpack
-from restic_manager.server.places import DATABASE, KEY_FILE, RESTORING
+from restic_manager.server.places import DATABASE, KEY_FILE, LOCK, RESTORING
 from restic_manager.server.store import copies, engine, events, identity
 
 _SIDE_FILES: Final = ("-wal", "-shm", "-journal")
@@ -119,10 +120,20 @@ def _put_in_place(folder: Path, data_dir: Path, suffix: str) -> list[str]:
                 aside.append(str(kept))
     for name in (KEY_FILE, DATABASE):
         (folder / name).replace(data_dir / name)
+    _give_to_owner(data_dir)
     datadir.sync_folder(data_dir)
     (data_dir / RESTORING).unlink()
     datadir.sync_folder(data_dir)
     return aside
+
+
+def _give_to_owner(data_dir: Path) -> None:
+    """Where root restores for a server that runs as another user, what was made has to be that user's."""
+    owner = data_dir.stat()
+    if os.geteuid() != 0 or owner.st_uid == 0:
+        return
+    for name in (KEY_FILE, DATABASE, LOCK):
+        os.chown(data_dir / name, owner.st_uid, owner.st_gid)
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import sqlite3
 import stat
 import tarfile
@@ -138,6 +139,16 @@ def test_nobody_restores_under_a_running_server(tmp_path: Path) -> None:
     with datadir.lock(data, "server"), pytest.raises(StorageError, match="another server runs"):
         restore_copy(tmp_path / "copy.tar", data, force=True, now=NOW)
     assert content(data) == before
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_what_root_restores_is_the_servers_own(tmp_path: Path) -> None:
+    make_copy(a_server(tmp_path / "old"), tmp_path / "copy.tar", force=False, now=NOW)
+    data = tmp_path / "data"
+    data.mkdir(mode=0o700)
+    os.chown(data, 12_345, 54_321)
+    restore_copy(tmp_path / "copy.tar", data, force=False, now=NOW)
+    assert {(path.stat().st_uid, path.stat().st_gid) for path in data.iterdir()} == {(12_345, 54_321)}
 
 
 def rewritten(source: Path, target: Path, **changed: bytes) -> Path:
