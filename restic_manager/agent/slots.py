@@ -19,7 +19,7 @@ from typing import Final
 import msgspec
 import trio
 
-from restic_manager.agent import records
+from restic_manager.agent import records, retelling
 from restic_manager.agent.entries import CHECKPOINT_EVERY, decode_entries, plan_of
 from restic_manager.agent.grace import Grace
 from restic_manager.agent.journal import Journal
@@ -322,7 +322,8 @@ class Slots:
                     records.drop_entry(db, change.schedule_id)
                 records.save_mark(db, change.schedule_id, None if before is None else before.mark, change.step.mark)
             if decided:
-                records.append_reports(db, [self._report(schedule_id, item) for schedule_id, item in decided])
+                told = [(item.last, self._report(schedule_id, item)) for schedule_id, item in decided]
+                retelling.append_decided(db, told)
             if also is not None:
                 also(db)
 
