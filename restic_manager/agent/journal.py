@@ -83,8 +83,8 @@ CREATE TABLE fates (
     frame TEXT NOT NULL              -- that slot.decided
 );
 ALTER TABLE jobs ADD COLUMN log_lines INTEGER;
-""",  # pid: of the restic that was spawned for the job; sealed: while it runs, its order, to look its snapshot up should
-    # we die; log_lines: how many lines its log had, null where it is not known
+""",  # pid: of the restic that was spawned for the job; sealed: while it runs, its order, to look its snapshot up by;
+    # log_lines: how many lines its log had, null where it is not known
 }
 """What brings a journal of the version before to this one. A new journal takes the same way."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -30,18 +29,6 @@ class TestPlantedMistakes:
     def violations(self) -> str:
         faults = faults_of(1, hours=HOURS, hosts=HOSTS)
         return "\n".join(play(1, faults, hours=HOURS, hosts=HOSTS).violations)
-
-    def test_a_watermark_that_is_not_moved(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        decide = planning._decide
-
-        def forgetful(plan: Any, mark: Any, due: Any, late: Any) -> Any:
-            draft = decide(plan, mark, due, late)
-            if draft.mark.held is None:
-                draft.mark = replace(draft.mark, watermark=mark.watermark)
-            return draft
-
-        monkeypatch.setattr(planning, "_decide", forgetful)
-        assert "fates" in self.violations()
 
     def test_slots_that_coalesce_silently(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(planning._Draft, "close_range", lambda *_args, **_words: None)
