@@ -2,6 +2,8 @@
 
 Owns the link's life and the order of what is sent: answers, then fires, then progress, then the outbox. Hands what the
 server says to `slots` and `runner`, and decides nothing about it. A lost link never stops a job or a schedule.
+
+Over 400 lines, because what a link's life consists of, and what may be said when, is read in one place.
 """
 
 from __future__ import annotations

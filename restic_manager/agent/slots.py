@@ -3,6 +3,8 @@
 Every operation is the same three steps under one lock: decide purely (`domain.planning`), commit to the journal, then
 change memory and ring the session. So a crash anywhere leaves either all of a decision or nothing of it. It refuses to
 know how a message travels and how a job is run.
+
+Over 400 lines, because one lock and one way to commit guard all of it: a second module would share both.
 """
 
 from __future__ import annotations
