@@ -62,7 +62,7 @@ class AgentConfig:
     reconnect_max: longest pause between two dials. catch_up_delay: how long after the start missed slots wait.
     offline: run by standing orders when the server does not answer, after offline_grace, for as long as offline_lease
     since it was last heard.
-    cancel_grace: how long restic has to stop and drop its lock.
+    cancel_grace: how long restic has to stop and drop its lock. reset_journal: begin anew where the journal is damaged.
     """
 
     server_url: str
@@ -76,6 +76,7 @@ class AgentConfig:
     offline_lease: float = 30 * 86_400.0
     cancel_grace: float = 30.0
     log_level: str = "info"
+    reset_journal: bool = False
 
     def __repr__(self) -> str:
         """Return it without the token: this may end up in a traceback or a log."""

@@ -20,7 +20,7 @@ from restic_manager.agent import records
 from restic_manager.agent.cutoff import Sealing, Vault
 from restic_manager.agent.grace import Grace
 from restic_manager.agent.identity import Identity, IdentityFiles, establish
-from restic_manager.agent.journal import Journal, open_journal
+from restic_manager.agent.journal import Journal, open_journal, reset_journal
 from restic_manager.agent.runner import Restic, Runner
 from restic_manager.agent.scheduler import Scheduler
 from restic_manager.agent.session import Session
@@ -91,6 +91,8 @@ async def _run_as(
     identity: Identity, config: AgentConfig, drain: trio.Event, task_status: trio.TaskStatus[None]
 ) -> None:
     tool = ResticTool(config.restic_path, cache_dir=config.data_dir / "restic-cache", kill_after=config.cancel_grace)
+    if config.reset_journal:
+        _reset(config.data_dir / JOURNAL)
     async with open_journal(await _journal_of(identity, config.data_dir)) as journal:
         await live(
             identity,
@@ -197,6 +199,19 @@ def _settle(catch_up_delay: float, host_id: str) -> timedelta:
     """Return how long catch-up runs wait after a start or a resume: the delay and this host's own stable offset."""
     whole = round(catch_up_delay)
     return timedelta(seconds=catch_up_delay + splay_offset(whole, host_id=host_id, schedule_id="catch-up"))
+
+
+def _reset(path: Path) -> None:
+    """Move a damaged journal aside, and say what that means."""
+    aside = reset_journal(path, now=SystemClock().now())
+    if aside is None:
+        logger.info("--reset-journal: the journal is whole, and stays")
+        return
+    logger.warning(
+        "the journal was damaged: it is kept as %s, and this agent begins a fresh one. What the server had not been "
+        "told is lost with it; jobs it was running are recorded as interrupted",
+        aside,
+    )
 
 
 async def _journal_of(identity: Identity, data_dir: Path) -> Path:

@@ -70,6 +70,11 @@ class JobLogWriter:
         self._tail: deque[tuple[Stream, str]] = deque()
         self._failing = False
 
+    @property
+    def count(self) -> int:
+        """How many lines the log has so far, those that were left out among them."""
+        return self._numbered + len(self._tail)
+
     async def lines(self, stream: Stream, lines: Sequence[str]) -> None:
         """Journal consecutive lines of one stream; returns when they are committed, so a flood waits for the disk.
 

@@ -11,6 +11,7 @@ import logging
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -18,12 +19,21 @@ import trio
 
 from restic_manager.domain.errors import StorageError
 from restic_manager.domain.model import new_id
+from restic_manager.runtime.datadir import storage_error
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
+DAMAGED: Final = "storage_damaged"
+_DAMAGED_REMEDY: Final = (
+    "the file is damaged: restore it, or start the agent once with --reset-journal: it moves the file aside and begins "
+    "a fresh journal (what the server has not been told yet is lost with the old one)"
+)
+_WAL_PAGES: Final = 64
+"""Pages (256 KiB) that changes may take beside the file before they are brought into it: a journal is smaller than what
+SQLite would let that grow to (4 MB), and on a small disk it must not be what fills it."""
 TRY_AGAIN: Final = 5.0
 """Seconds until what could not be written is tried again."""
 
@@ -33,10 +43,6 @@ CREATE TABLE entries (
     schedule_id TEXT PRIMARY KEY,
     body BLOB NOT NULL,              -- protocol.messages.Entry, without its standing order
     watermark INTEGER NOT NULL       -- microseconds since 1970: slots through here are decided
-) WITHOUT ROWID;
-CREATE TABLE orders (
-    schedule_id TEXT PRIMARY KEY,
-    sealed BLOB NOT NULL             -- protocol.messages.StandingOrder, sealed: it holds secrets
 ) WITHOUT ROWID;
 CREATE TABLE fires (
     schedule_id TEXT NOT NULL,
@@ -57,13 +63,30 @@ CREATE TABLE jobs (
     started_at INTEGER,              -- null: never started (a tombstone)
     finished_at INTEGER,
     outcome BLOB,                    -- domain.model.Outcome
-    report_seq INTEGER,              -- the outbox sequence of its latest verdict
-    pid INTEGER,                     -- of the restic that was spawned for it
-    sealed BLOB                      -- while it runs: its order, sealed, to look its snapshot up should we die
+    report_seq INTEGER               -- the outbox sequence of its latest verdict
 ) WITHOUT ROWID;
 CREATE INDEX jobs_finished_at ON jobs (finished_at);
 CREATE TABLE outbox (seq INTEGER PRIMARY KEY, type TEXT NOT NULL, frame TEXT NOT NULL);
 """
+_UPGRADES: Final = {
+    2: """
+CREATE TABLE orders (
+    schedule_id TEXT PRIMARY KEY,
+    sealed BLOB NOT NULL             -- protocol.messages.StandingOrder, sealed: it holds secrets
+) WITHOUT ROWID;
+ALTER TABLE jobs ADD COLUMN pid INTEGER;
+ALTER TABLE jobs ADD COLUMN sealed BLOB;
+CREATE TABLE fates (
+    id INTEGER PRIMARY KEY,
+    last_slot INTEGER NOT NULL,
+    report_seq INTEGER NOT NULL,     -- the outbox sequence under which it was told last
+    frame TEXT NOT NULL              -- that slot.decided
+);
+ALTER TABLE jobs ADD COLUMN log_lines INTEGER;
+""",  # pid: of the restic that was spawned for the job; sealed: while it runs, its order, to look its snapshot up by;
+    # log_lines: how many lines its log had, null where it is not known
+}
+"""What brings a journal of the version before to this one. A new journal takes the same way."""
 
 
 class Journal:
@@ -130,9 +153,11 @@ async def open_journal(path: Path, *, threads: bool = True) -> AsyncIterator[Jou
     data directory's lock.
     """
     try:
-        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
+        connection = _open(path)
     except sqlite3.Error as error:
         raise _explain(path, error) from error
+    except OSError as error:
+        raise storage_error(error, f"the agent's journal {path}") from error
     try:
         try:
             _prepare(connection, path)
@@ -143,25 +168,95 @@ async def open_journal(path: Path, *, threads: bool = True) -> AsyncIterator[Jou
         connection.close()
 
 
+def reset_journal(path: Path, *, now: datetime) -> Path | None:
+    """Given the journal's path, move a journal that is damaged aside and return where it is now; None if it is whole.
+
+    There is none after it: the next to open it makes a fresh one. Raise StorageError if it cannot be told or moved. The
+    caller holds the data directory's lock.
+    """
+    if not path.exists():
+        return None
+    try:
+        connection = _connect(path)
+        try:
+            _prepare(connection, path)
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        damage = _explain(path, error)
+    except StorageError as error:
+        damage = error
+    else:
+        return None
+    if damage.code != DAMAGED:
+        raise damage
+    aside = path.with_name(f"{path.name}.damaged-{now:%Y%m%dT%H%M%SZ}")
+    try:
+        for suffix in ("-shm", "-wal", ""):
+            part = path.with_name(path.name + suffix)
+            if part.exists():
+                part.replace(aside.with_name(aside.name + suffix))
+    except OSError as error:
+        raise storage_error(error, f"the agent's journal {path}") from error
+    return aside
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    if not path.exists():
+        _make(path)
+    return _connect(path)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
+
+
+def _make(path: Path) -> None:
+    """Make a new journal under another name first: a file under its own name is always a whole one, or damaged."""
+    new = path.with_name(f".{path.name}.new")
+    for suffix in ("", "-journal"):
+        new.with_name(new.name + suffix).unlink(missing_ok=True)
+    connection = _connect(new)
+    try:
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("BEGIN IMMEDIATE")
+        _run(connection, _SCHEMA)
+        connection.execute("INSERT INTO meta VALUES ('journal_id', ?)", (new_id(),))
+        connection.execute("PRAGMA user_version=1")
+        connection.execute("COMMIT")
+    finally:
+        connection.close()
+    new.chmod(0o600)
+    new.replace(path)
+
+
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=FULL")
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
     if version > SCHEMA_VERSION:
         raise StorageError(
             f"{path} was written by a newer restic-manager (journal {version}, this program knows {SCHEMA_VERSION}): "
-            "upgrade the program on this host"
+            "upgrade the program on this host",
+            code="storage_newer",
         )
+    found = "it is empty" if version == 0 else str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
+    if found != "ok":
+        raise StorageError(f"the agent's journal {path}: {_DAMAGED_REMEDY} ({found})", code=DAMAGED)
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute(f"PRAGMA wal_autocheckpoint={_WAL_PAGES}")
     if version == SCHEMA_VERSION:
         return
     connection.execute("BEGIN IMMEDIATE")
-    for statement in _SCHEMA.split(";\n"):
-        if statement.strip():
-            connection.execute(statement)
-    connection.execute("INSERT INTO meta VALUES ('journal_id', ?)", (new_id(),))
+    for further in range(version + 1, SCHEMA_VERSION + 1):
+        _run(connection, _UPGRADES[further])
     connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
     connection.execute("COMMIT")
-    path.chmod(0o600)
+
+
+def _run(connection: sqlite3.Connection, statements: str) -> None:
+    for statement in statements.split(";\n"):
+        if statement.strip():
+            connection.execute(statement)
 
 
 def _explain(path: Path, error: sqlite3.Error) -> StorageError:
@@ -171,7 +266,7 @@ def _explain(path: Path, error: sqlite3.Error) -> StorageError:
     elif code.startswith("SQLITE_READONLY"):
         remedy = "the data directory is read-only: remount it, or choose another with --data-dir"
     elif code.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
-        remedy = "the file is damaged: restore it, or move it away (this agent then starts with a fresh journal)"
+        return StorageError(f"the agent's journal {path}: {_DAMAGED_REMEDY}", code=DAMAGED)
     elif code.startswith("SQLITE_CANTOPEN"):
         remedy = "the file cannot be opened: check the data directory and its permissions"
     else:

@@ -82,7 +82,12 @@ def remembered(db: sqlite3.Connection) -> Remembered:
     ]
     return Remembered(
         journal_id=get_meta(db, "journal_id") or "",
-        outbox=OutboxHead(head=outbox_head(db), acked=acked, acked_hash=get_meta(db, "outbox_acked_hash")),
+        outbox=OutboxHead(
+            head=outbox_head(db),
+            acked=acked,
+            acked_hash=get_meta(db, "outbox_acked_hash"),
+            epoch=get_meta(db, "epoch") or get_meta(db, "applied_epoch"),
+        ),
         applied_epoch=get_meta(db, "applied_epoch"),
         applied_version=int(get_meta(db, "applied_version") or 0),
         with_orders=get_meta(db, "applied_with_orders") == "1",
@@ -190,6 +195,7 @@ class JobRecord:
     report_seq: int | None
     pid: int | None
     sealed: bytes | None
+    log_lines: int | None = None
 
 
 def find_job(db: sqlite3.Connection, job_id: str) -> JobRecord | None:
@@ -204,12 +210,13 @@ def running_jobs(db: sqlite3.Connection) -> list[JobRecord]:
 
 
 _JOB_COLUMNS: Final = (
-    "SELECT job_id, schedule_id, slot, state, started_at, finished_at, outcome, report_seq, pid, sealed FROM jobs"
+    "SELECT job_id, schedule_id, slot, state, started_at, finished_at, outcome, report_seq, log_lines, pid, sealed"
+    " FROM jobs"
 )
 
 
 def _job(row: tuple[object, ...]) -> JobRecord:
-    job_id, schedule_id, slot, state, started_at, finished_at, outcome, report_seq, pid, sealed = row
+    job_id, schedule_id, slot, state, started_at, finished_at, outcome, report_seq, log_lines, pid, sealed = row
     return JobRecord(
         key=JobKey(
             job_id=str(job_id),
@@ -223,6 +230,7 @@ def _job(row: tuple[object, ...]) -> JobRecord:
         report_seq=report_seq if isinstance(report_seq, int) else None,
         pid=pid if isinstance(pid, int) else None,
         sealed=sealed if isinstance(sealed, bytes) else None,
+        log_lines=log_lines if isinstance(log_lines, int) else None,
     )
 
 
@@ -234,19 +242,31 @@ def note_pid(db: sqlite3.Connection, job_id: str, pid: int) -> None:
 def job_started(db: sqlite3.Connection, key: JobKey, sealed: bytes | None) -> None:
     """Record that restic is about to be spawned for this job; sealed: its order, to look its snapshot up by."""
     db.execute(
-        "INSERT INTO jobs VALUES (?, ?, ?, 'running', ?, NULL, NULL, NULL, NULL, ?)", (*_key_columns(key), sealed)
+        "INSERT INTO jobs (job_id, schedule_id, slot, started_at, state, sealed) VALUES (?, ?, ?, ?, 'running', ?)",
+        (*_key_columns(key), sealed),
     )
 
 
 def job_finished(
-    db: sqlite3.Connection, key: JobKey, *, finished_at: datetime, outcome: Outcome, report_seq: int
+    db: sqlite3.Connection,
+    key: JobKey,
+    *,
+    finished_at: datetime,
+    outcome: Outcome,
+    report_seq: int,
+    log_lines: int | None = None,
 ) -> None:
-    """Record a verdict; for a job that never started here this makes its row (a tombstone)."""
+    """Record a verdict; for a job that never started here this makes its row (a tombstone).
+
+    log_lines: how many lines its log had; None where that is not known (any more).
+    """
     db.execute(
-        "INSERT INTO jobs VALUES (?, ?, ?, 'finished', ?, ?, ?, ?, NULL, NULL) ON CONFLICT (job_id) DO UPDATE SET"
+        "INSERT INTO jobs (job_id, schedule_id, slot, started_at, state, finished_at, outcome, report_seq, log_lines)"
+        " VALUES (?, ?, ?, ?, 'finished', ?, ?, ?, ?) ON CONFLICT (job_id) DO UPDATE SET"
         " state = 'finished', finished_at = excluded.finished_at, outcome = excluded.outcome,"
-        " report_seq = excluded.report_seq, sealed = NULL",
-        (*_key_columns(key), to_micros(finished_at), msgspec.json.encode(outcome), report_seq),
+        " report_seq = excluded.report_seq, log_lines = COALESCE(excluded.log_lines, log_lines),"
+        " sealed = NULL",
+        (*_key_columns(key), to_micros(finished_at), msgspec.json.encode(outcome), report_seq, log_lines),
     )
 
 
@@ -356,6 +376,8 @@ def rekey(db: sqlite3.Connection) -> str:
     rows = db.execute("SELECT type, frame FROM outbox ORDER BY seq").fetchall()
     db.execute("DELETE FROM outbox")
     db.execute("UPDATE jobs SET report_seq = 0 WHERE state = 'finished'")
+    db.execute("UPDATE fates SET report_seq = 0")
+    db.execute("UPDATE meta SET value = '0' WHERE key = 'retell_through'")
     renumbered = []
     for seq, (type_, frame) in enumerate(rows, start=1):
         body = msgspec.json.decode(frame)

@@ -18,7 +18,7 @@ from typing import Final, Protocol
 
 import trio
 
-from restic_manager.agent import records
+from restic_manager.agent import records, retelling
 from restic_manager.agent.cutoff import CutOff, Vault, cut_off, look_up
 from restic_manager.agent.joblog import JobLogWriter, LogBudget, Stream
 from restic_manager.agent.journal import Journal, insist
@@ -64,6 +64,7 @@ class _Job:
     order: CommandRun
     stop: trio.Event = field(default_factory=trio.Event)
     stopping_agent: bool = False
+    log_lines: int | None = None
 
 
 class Runner:
@@ -184,7 +185,7 @@ class Runner:
             else:
                 self._cut_off.append(CutOff(record.key, order, record.pid))
                 self._slots.job_accepted(record.key.job_id, record.key.schedule_id)
-        await self._journal.write(lambda db: records.forget_old_jobs(db, self._clock.now()))
+        await self._journal.write(lambda db: _forget_old(db, self._clock.now()))
         self._budget.set_waiting(await self._journal.read(records.outbox_size))
 
     async def run(self) -> None:
@@ -238,10 +239,12 @@ class Runner:
             )
             outcome = await self._outcome(job)
             try:
-                await insist(f"the verdict of job {key.job_id}", lambda: self._finish(key, outcome))
+                await insist(
+                    f"the verdict of job {key.job_id}", lambda: self._finish(key, outcome, log_lines=job.log_lines)
+                )
             except trio.Cancelled:
                 with trio.move_on_after(_ENDING_WITHIN, shield=True):
-                    await self._finish(key, outcome)
+                    await self._finish(key, outcome, log_lines=job.log_lines)
                 raise
         finally:
             del self._running[job.order.job_id]
@@ -260,6 +263,7 @@ class Runner:
                 stop=job.stop,
             )
             await log.close()
+            job.log_lines = log.count
         except Exception as error:  # the job's barrier
             logger.exception("job %s: the agent failed", job.order.job_id)
             failure = Failure(
@@ -277,7 +281,14 @@ class Runner:
             )
         return outcome
 
-    async def _finish(self, key: records.JobKey, outcome: Outcome, *, finished_at: datetime | None = None) -> None:
+    async def _finish(
+        self,
+        key: records.JobKey,
+        outcome: Outcome,
+        *,
+        finished_at: datetime | None = None,
+        log_lines: int | None = None,
+    ) -> None:
         """Commit a verdict: the job's row, its report and the release of what waited for it, in one transaction."""
         at = finished_at or self._clock.now()
 
@@ -290,11 +301,12 @@ class Runner:
                 finished_at=at,
                 schedule_id=key.schedule_id,
                 scheduled_at=key.slot,
+                log_lines=log_lines,
             )
 
         def write(db: sqlite3.Connection) -> None:
             seq = records.append_reports(db, [report])
-            records.job_finished(db, key, finished_at=at, outcome=outcome, report_seq=seq)
+            records.job_finished(db, key, finished_at=at, outcome=outcome, report_seq=seq, log_lines=log_lines)
 
         await self._slots.job_ended(key, self._clock.now(), also=write)
         level = logging.INFO if outcome.status is Status.SUCCEEDED else logging.WARNING
@@ -306,7 +318,7 @@ class Runner:
         acked = await self._journal.read(lambda db: int(records.get_meta(db, "outbox_acked") or 0))
         on_its_way = known.report_seq is not None and known.report_seq > acked
         if known.outcome is not None and not on_its_way:
-            await self._finish(known.key, known.outcome, finished_at=known.finished_at)
+            await self._finish(known.key, known.outcome, finished_at=known.finished_at, log_lines=known.log_lines)
 
     def _find(self, job_id: str) -> _Job | None:
         if job_id in self._running:
@@ -319,6 +331,11 @@ class Runner:
     def _note_progress(self, job_id: str, progress: Progress) -> None:
         self._progress[job_id] = progress
         self._ring()
+
+
+def _forget_old(db: sqlite3.Connection, now: datetime) -> None:
+    records.forget_old_jobs(db, now)
+    retelling.forget_old_fates(db, now)
 
 
 def _key(order: CommandRun, started_at: datetime | None = None) -> records.JobKey:

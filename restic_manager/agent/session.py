@@ -2,6 +2,8 @@
 
 Owns the link's life and the order of what is sent: answers, then fires, then progress, then the outbox. Hands what the
 server says to `slots` and `runner`, and decides nothing about it. A lost link never stops a job or a schedule.
+
+Over 400 lines, because what a link's life consists of, and what may be said when, is read in one place.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import msgspec
 import trio
 
 from restic_manager import __version__
-from restic_manager.agent import facts, records
+from restic_manager.agent import facts, records, retelling
 from restic_manager.agent.identity import Identity, backoff, duration_text_of
 from restic_manager.agent.journal import TRY_AGAIN, Journal
 from restic_manager.agent.runner import Runner
@@ -237,12 +239,16 @@ class Session:
         self._link = link
         link.start_heartbeat(welcome.heartbeat_interval, self._clock)
         logger.info("connected to %s as host %s", link.remote, welcome.host_name)
-        await self._journal.write(functools.partial(self._welcomed, welcome=welcome))
+        retold = await self._journal.write(functools.partial(_take_welcome, welcome=welcome, at=self._welcomed_at))
+        if retold:
+            logger.info("the server was restored from a copy: it is told again what it may have forgotten")
         try:
             await self._slots.link_up(self._clock.now())
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._report, link, welcome.acked_through, name="session sender")
                 nursery.start_soon(self._apply_sets, link, name="session schedule sets")
+                if retold:
+                    nursery.start_soon(self._retell, name="session retelling")
                 await self._listen(link)
         except BaseExceptionGroup as group:
             raise _cause(group) from None
@@ -250,10 +256,6 @@ class Session:
             self._slots.link_down()
             self._link = None
             self._note_shrunk()
-
-    def _welcomed(self, db: sqlite3.Connection, welcome: Welcome) -> None:
-        records.acknowledge(db, welcome.acked_through)
-        records.set_meta(db, "contact_at", instant_text(self._welcomed_at))
 
     async def _listen(self, link: Link) -> None:
         while True:
@@ -363,9 +365,25 @@ class Session:
         self._runner.acknowledged(await self._journal.write(forget))
         self._note_shrunk()
 
+    async def _retell(self) -> None:
+        """Tell again, batch after batch, each when what came before it has left the outbox."""
+        while True:
+            shrunk = self._shrunk
+            if not await self._journal.write(retelling.tell_more):
+                return
+            self._bell.ring()
+            await shrunk.wait()
+
     def _note_shrunk(self) -> None:
         self._shrunk.set()
         self._shrunk = trio.Event()
+
+
+def _take_welcome(db: sqlite3.Connection, welcome: Welcome, at: datetime) -> bool:
+    """Given a welcome and when it came, journal what it says; return whether things have to be told again."""
+    records.acknowledge(db, welcome.acked_through)
+    records.set_meta(db, "contact_at", instant_text(at))
+    return retelling.note_epoch(db, welcome.epoch)
 
 
 def _cause(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -3,6 +3,8 @@
 Every operation is the same three steps under one lock: decide purely (`domain.planning`), commit to the journal, then
 change memory and ring the session. So a crash anywhere leaves either all of a decision or nothing of it. It refuses to
 know how a message travels and how a job is run.
+
+Over 400 lines, because one lock and one way to commit guard all of it: a second module would share both.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from typing import Final
 import msgspec
 import trio
 
-from restic_manager.agent import records
+from restic_manager.agent import records, retelling
 from restic_manager.agent.entries import CHECKPOINT_EVERY, decode_entries, plan_of
 from restic_manager.agent.grace import Grace
 from restic_manager.agent.journal import Journal
@@ -322,7 +324,8 @@ class Slots:
                     records.drop_entry(db, change.schedule_id)
                 records.save_mark(db, change.schedule_id, None if before is None else before.mark, change.step.mark)
             if decided:
-                records.append_reports(db, [self._report(schedule_id, item) for schedule_id, item in decided])
+                told = [(item.last, self._report(schedule_id, item)) for schedule_id, item in decided]
+                retelling.append_decided(db, told)
             if also is not None:
                 also(db)
 

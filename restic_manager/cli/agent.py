@@ -101,6 +101,13 @@ def agent(
         bool,
         typer.Option("--no-offline", help="Keep no repository passwords here, and always wait for the server."),
     ] = False,
+    reset_journal: Annotated[
+        bool,
+        typer.Option(
+            "--reset-journal",
+            help="If the journal is damaged, move it aside and begin a fresh one. A whole one is left as it is.",
+        ),
+    ] = False,
     log_level: LogLevelOption = None,
 ) -> int:
     """Run on a host: keep its schedules, run its backups, report to the server, also after the server was away.
@@ -109,6 +116,7 @@ def agent(
     """
 
     def work() -> object:
+        import dataclasses
         import os
 
         from restic_manager.config import load_agent
@@ -128,6 +136,7 @@ def agent(
             offline_lease=offline_lease,
             log_level=log_level,
         )
+        loaded = dataclasses.replace(loaded, reset_journal=reset_journal)
         start_log(loaded.log_level, loaded.token)
         # After the options are known to be right: these take longest to import.
         import trio

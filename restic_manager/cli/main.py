@@ -30,7 +30,7 @@ NOUNS: Final[dict[str, str]] = {
     "job": "Runs: list, show, follow the log, cancel.",
     "pause": "Let no slot of the fleet run for a while.",
     "resume": "End the fleet's pause.",
-    "server": "Run the control plane.",
+    "server": "Run the control plane; copy what it knows, put a copy in place.",
     "agent": "Run on a host: keep its schedules, run its backups.",
     "version": "Print the version.",
 }
@@ -145,13 +145,21 @@ def _usage_error(error: typer.TyperException) -> InputError:
     message = error.format_message().strip().rstrip(".")
     if message == "Missing command" and context is not None:
         message = f"say what to do: {', '.join(context.command.list_commands(context))}"
-    elif message.startswith("No such option") and context is not None and hasattr(context.command, "commands"):
+    elif message.startswith("No such option") and _only_holds_commands(context):
         message = (
             f"{message.split('(')[0].strip()} here: options stand behind the command, as in `{NAME} status --json`"
         )
     elif message[:1].isupper():
         message = message[0].lower() + message[1:]
     return InputError(f"{where}: {' '.join(message.split())} (see {where} --help)", code=exits.USAGE_CODE)
+
+
+def _only_holds_commands(context: Any) -> bool:
+    """Whether the command is a noun (or the program) that does nothing by itself, so that no option belongs to it."""
+    if context is None:
+        return False
+    command = context.command
+    return isinstance(command, Program) or (hasattr(command, "commands") and not command.invoke_without_command)
 
 
 def _wants_json(arguments: list[str]) -> bool:

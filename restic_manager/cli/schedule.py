@@ -1,5 +1,7 @@
 """`schedule`: when, where and what. Owns the verbs; what their options mean is `schedule_request`, how a schedule is
 shown `schedule_view`, slots without a server `explain`, and what became of slots `schedule_history`.
+
+Over 400 lines, because it is one file a noun, and this noun has the most verbs; options and views are elsewhere.
 """
 
 from __future__ import annotations

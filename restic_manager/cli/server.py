@@ -1,28 +1,51 @@
-"""`server`: run the control plane. Owns its options and one of the two `trio.run`s of the program."""
+"""`server`: run the control plane; and its own copy: `server backup`, `server restore`.
+
+Owns their options and one of the two `trio.run`s of the program. Copies are made and put in place by `server.backup`
+and `server.restore`, here on this machine: no server is asked.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from restic_manager.cli.command import PlainCommand, examples_text, new_app
+from restic_manager.cli.command import Operator, examples_text, new_app, operator_command
 from restic_manager.cli.running import LogLevelOption, run_until_stopped, start_log
+from restic_manager.domain.errors import InputError
 
-app = new_app("Run the control plane.")
+if TYPE_CHECKING:
+    from pathlib import Path
+
+app = new_app(
+    "Run the control plane: it knows hosts, repositories, schedules and jobs, and never touches backup data.\n\n"
+    "It runs until SIGTERM or Ctrl-C: the first ends it in order, the second at once. Running backups go on without it."
+)
+
+WhereOption = Annotated[
+    str | None,
+    typer.Option(
+        "--data-dir",
+        metavar="DIR",
+        help="The server's data directory. Else RESTIC_MANAGER_DATA_DIR, else the config file's, else"
+        " /var/lib/restic-manager for root and the user's state folder for others.",
+        show_default=False,
+    ),
+]
 
 
-@app.command(
-    "server",
-    cls=PlainCommand,
+@app.callback(
+    invoke_without_command=True,
     epilog=examples_text(
         """
         restic-manager server
         restic-manager server --data-dir /srv/rm --timezone Europe/Berlin
+        restic-manager server backup /mnt/usb/manager.tar
         """
     ),
 )
 def server(
+    context: typer.Context,
     *,
     listen: Annotated[
         str | None,
@@ -66,10 +89,15 @@ def server(
     ] = None,
     log_level: LogLevelOption = None,
 ) -> int:
-    """Run the control plane: it knows hosts, repositories, schedules and jobs, and never touches backup data.
-
-    It runs until SIGTERM or Ctrl-C: the first ends it in order, the second at once. Running backups go on without it.
-    """
+    """Run the control plane, unless a verb follows. The help is the group's."""
+    if context.invoked_subcommand is not None:
+        given = (listen, data_dir, config, timezone, public_url, log_level)
+        if any(value is not None for value in given):
+            raise InputError(
+                "options stand behind the verb, as in `restic-manager server "
+                f"{context.invoked_subcommand} FILE --data-dir DIR`"
+            )
+        return 0
 
     def work() -> object:
         import os
@@ -94,3 +122,97 @@ def server(
         return trio.run(serve, loaded)
 
     return run_until_stopped(work)
+
+
+@operator_command(
+    app,
+    "backup",
+    local=True,
+    examples="""
+        restic-manager server backup /mnt/usb/manager.tar
+        restic-manager server backup /var/backups/manager.tar --force
+    """,
+)
+def backup(
+    operator: Operator,
+    file: Annotated[str, typer.Argument(metavar="FILE", help="The file to write.")],
+    *,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
+    data_dir: WhereOption = None,
+) -> None:
+    """Copy what the server knows into one file: its database, and the key that the secrets in it are sealed with.
+
+    The server may run meanwhile; the copy is of one moment. It is written whole or not at all, and only this user can
+    read it. Keep it as you would keep the repositories' passwords: with it they can all be opened.
+    """
+    from datetime import UTC, datetime
+    from pathlib import Path
+
+    from restic_manager.server.backup import make_copy
+
+    folder, target = _data_dir(data_dir), Path(file).absolute()
+    made = make_copy(folder, target, force=force, now=datetime.now(UTC))
+    if operator.as_json:
+        operator.screen.data(
+            {"file": str(target), "bytes": target.stat().st_size, "data_dir": str(folder), "copy": made}
+        )
+        return
+    held = made.database
+    operator.screen.say(
+        f"{target}: {held.hosts} hosts, {held.repos} repositories, {held.schedules} schedules, {held.jobs} jobs of "
+        f"{folder}; and the key to their secrets: keep it as you would keep the repositories' passwords"
+    )
+
+
+@operator_command(
+    app,
+    "restore",
+    local=True,
+    examples="""
+        restic-manager server restore /mnt/usb/manager.tar
+        restic-manager server restore /mnt/usb/manager.tar --force
+    """,
+)
+def restore(
+    operator: Operator,
+    file: Annotated[str, typer.Argument(metavar="FILE", help="What `server backup` has written.")],
+    *,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also over a server's data; that is moved aside, not removed.")
+    ] = False,
+    data_dir: WhereOption = None,
+) -> None:
+    """Put a copy of a server in place. The server must not run; start it afterwards.
+
+    The copy is checked before anything is touched. It gets a new epoch: every agent that dials tells again what the
+    copy does not know. What was changed here after the copy was made is undone: hosts removed since then are back, and
+    hosts invited since then have to be invited again.
+    """
+    from datetime import UTC, datetime
+    from pathlib import Path
+
+    from restic_manager.server.restore import restore_copy
+
+    done = restore_copy(Path(file).absolute(), _data_dir(data_dir), force=force, now=datetime.now(UTC))
+    if operator.as_json:
+        operator.screen.data(done)
+        return
+    held = done.database
+    operator.screen.say(
+        f"{done.data_dir} is as it was at {done.made_at:%Y-%m-%d %H:%M:%S} UTC: {held.hosts} hosts, {held.repos} "
+        f"repositories, {held.schedules} schedules, {held.jobs} jobs"
+    )
+    for path in done.aside:
+        operator.screen.say(f"what was there is kept as {path}")
+    operator.screen.say(
+        f"it has a new epoch, {done.epoch}: start the server, and the agents tell it what happened since; hosts "
+        "removed after the copy are back, hosts invited after it have to be invited again"
+    )
+
+
+def _data_dir(flag: str | None) -> Path:
+    import os
+
+    from restic_manager.config import load_server
+
+    return load_server(os.environ, data_dir=flag).data_dir

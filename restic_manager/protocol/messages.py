@@ -72,11 +72,15 @@ class Joined(Message, frozen=True, kw_only=True, tag="joined"):
 
 
 class OutboxHead(Struct, frozen=True, kw_only=True):
-    """Where the outbox stands: the highest sequence given out, the highest the server acked, that report's hash."""
+    """Where the outbox stands: the highest sequence given out, the highest the server acked, that report's hash.
+
+    epoch: the server's epoch that `acked` is of; null where it is not known.
+    """
 
     head: Version = 0
     acked: Version = 0
     acked_hash: ShortText | None = None
+    epoch: Id | None = None
 
 
 class JobClaim(Struct, frozen=True, kw_only=True):
@@ -129,7 +133,7 @@ class Welcome(Message, frozen=True, kw_only=True, tag="welcome"):
 class Refused(Message, frozen=True, kw_only=True, tag="refused"):
     """Server, instead of joined or welcome: why not, and whether dialling again can help.
 
-    Codes: unknown, revoked, used, expired, invalid, too_old, too_new, rekey, duplicate, draining.
+    Codes: unknown, revoked, used, expired, invalid, too_old, too_new, rekey, old_copy, duplicate, draining.
     """
 
     code: ShortText
@@ -337,7 +341,11 @@ class JobLog(Message, frozen=True, kw_only=True, tag="job.log"):
 
 
 class JobFinished(Message, frozen=True, kw_only=True, tag="job.finished"):
-    """Agent, durable: the verdict. started_at is null when restic was never spawned."""
+    """Agent, durable: the verdict. started_at is null when restic was never spawned.
+
+    retold: an earlier epoch of the server had acknowledged it; it is history, and calls for nothing. log_lines: how
+    many lines the job's log had, where the agent knows it; they have come before, and are not told again.
+    """
 
     seq: Seq
     job_id: Id
@@ -346,6 +354,8 @@ class JobFinished(Message, frozen=True, kw_only=True, tag="job.finished"):
     finished_at: Instant
     schedule_id: Id | None = None
     scheduled_at: Instant | None = None
+    retold: bool = False
+    log_lines: Count | None = None
 
 
 class JobProgress(Message, frozen=True, kw_only=True, tag="job.progress"):

@@ -25,14 +25,24 @@ class JournalRecord:
 class Accepted:
     """The session may stand.
 
-    new_journal: the server has never seen this journal id. old_copy: the server holds less than this agent was acked,
-    so the server's store is an old copy: it needs a new epoch, and a gap up to the agent's next report is accepted.
+    new_journal: the server has never seen this journal id. behind: the server's store holds less than this agent was
+    acked, so a gap up to the agent's next report is accepted. old_copy: and by that the store turned out to be an old
+    copy that nobody had noticed yet, so it needs a new epoch.
     """
 
     acked_through: int
     acked_hash: str | None
     new_journal: bool
-    old_copy: bool
+    behind: bool = False
+    old_copy: bool = False
+
+
+@dataclass(frozen=True)
+class Holding:
+    """What the server's store is and has given: its epoch, the version of this host's schedule set as it stands."""
+
+    epoch: str
+    version: int
 
 
 def frame_hash(frame: str) -> str:
@@ -60,30 +70,46 @@ def judge_version(protocol: int) -> Refused | None:
     return None
 
 
-def judge_hello(hello: Hello, record: JournalRecord | None) -> Accepted | Refused:
-    """Given a hello and the server's record of its journal, return from where the session goes on, or why it cannot.
+def judge_hello(hello: Hello, record: JournalRecord | None, holding: Holding) -> Accepted | Refused:
+    """Given a hello, the server's record of its journal and what its store is, return from where the session goes on,
+    or why it cannot.
 
-    Refused `rekey` when the agent's journal is a rolled-back or cloned copy: the server has acked past its head, or the
-    report both call the last acked is not the same one.
+    Refused `rekey` when the agent's journal is a rolled-back or cloned copy (the server has acked past its head, or the
+    report both call the last acked is not the same one), or when it claims acks of this epoch for a journal that the
+    store has never seen, and shows nothing else that the store has forgotten.
     """
     refusal = judge_version(hello.protocol)
     if refusal is not None:
         return refusal
     outbox = hello.outbox
-    if record is None:
-        return Accepted(
-            acked_through=outbox.acked, acked_hash=outbox.acked_hash, new_journal=True, old_copy=outbox.acked > 0
-        )
-    if record.acked_through > outbox.head or _differ(record, outbox):
-        return Refused(
-            code="rekey",
-            message="this agent's journal is an older copy or a clone: it takes a new journal id and reports again",
-            retry=True,
-            retry_after=0,
-        )
-    if record.acked_through < outbox.acked:
-        return Accepted(acked_through=outbox.acked, acked_hash=outbox.acked_hash, new_journal=False, old_copy=True)
-    return Accepted(acked_through=record.acked_through, acked_hash=record.acked_hash, new_journal=False, old_copy=False)
+    held = record.acked_through if record is not None else 0
+    if record is not None and (held > outbox.head or _differ(record, outbox)):
+        return _rekey("this agent's journal is an older copy or a clone")
+    if held >= outbox.acked:
+        digest = None if record is None else record.acked_hash
+        return Accepted(acked_through=held, acked_hash=digest, new_journal=record is None)
+    told = outbox.epoch or hello.applied_epoch
+    elsewhere = told is not None and told != holding.epoch
+    if record is None and not elsewhere and not _forgotten(hello, holding):
+        return _rekey("the server has never seen this agent's journal, though it says that its reports were acked")
+    return Accepted(
+        acked_through=outbox.acked,
+        acked_hash=outbox.acked_hash,
+        new_journal=record is None,
+        behind=True,
+        old_copy=not elsewhere,  # acked in another epoch: that this store is not the one of then is known already
+    )
+
+
+def _forgotten(hello: Hello, holding: Holding) -> bool:
+    """Return whether the agent has a schedule set of this epoch that the store, as it is, has not made yet."""
+    return hello.applied_epoch == holding.epoch and hello.applied_version > holding.version
+
+
+def _rekey(why: str) -> Refused:
+    return Refused(
+        code="rekey", message=f"{why}: it takes a new journal id and reports again", retry=True, retry_after=0
+    )
 
 
 def _differ(record: JournalRecord, outbox: OutboxHead) -> bool:

@@ -106,7 +106,7 @@ def atomic_write(path: Path, data: bytes, *, mode: int = 0o600) -> None:
         except BaseException:
             new.unlink(missing_ok=True)
             raise
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         raise storage_error(error, str(path)) from error
 
@@ -172,7 +172,8 @@ def _fits(path: Path) -> bool:
     return len(os.fsencode(path)) <= _LONGEST_SOCKET
 
 
-def _sync_folder(path: Path) -> None:
+def sync_folder(path: Path) -> None:
+    """Given a folder, return when what was made, renamed or removed in it is on disk; raise OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

@@ -33,12 +33,12 @@ from restic_manager.server.dispatch import Dispatcher
 from restic_manager.server.hub import Hub
 from restic_manager.server.janitor import Janitor
 from restic_manager.server.operators import bind_socket, serve_operators
+from restic_manager.server.places import DATABASE, KEY_FILE
+from restic_manager.server.restore import refuse_what_is_lost
 from restic_manager.server.services import Services
 from restic_manager.server.store import identity
 from restic_manager.server.store.writer import Store, open_store
 
-DATABASE: Final = "server.db"
-KEY_FILE: Final = "server.key"
 _FILES: Final = 65_536
 """Open files wanted: one for each agent, and some."""
 
@@ -65,6 +65,7 @@ async def serve(
     clock = clock or SystemClock()
     datadir.prepare(config.data_dir)
     with datadir.lock(config.data_dir, "server"):
+        refuse_what_is_lost(config.data_dir)
         _raise_file_limit()
         try:
             async with open_store(config.data_dir / DATABASE, clock=clock) as store:

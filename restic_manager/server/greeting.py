@@ -7,6 +7,7 @@ has wanted from this host and got no answer to yet. It refuses to know links and
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -17,7 +18,7 @@ from sqlalchemy import Connection, and_, select
 from restic_manager.domain import lifecycle
 from restic_manager.domain.model import Status
 from restic_manager.protocol.messages import CommandCancel, Hello, JobClaim, Message, Refused
-from restic_manager.protocol.session import Accepted, JournalRecord, judge_hello
+from restic_manager.protocol.session import Accepted, Holding, JournalRecord, judge_hello
 from restic_manager.server.orders import Unseal, write_orders
 from restic_manager.server.store import assignments, closing, events, hosts, identity, job_rows, jobs, journals, slots
 from restic_manager.server.store.hosts import HostRow
@@ -33,6 +34,9 @@ _TOLD_WITHIN: Final = timedelta(days=2)
 """A host is told of what ended since it was last here, or this long ago: keeps the look-up short however long its
 history is.
 """
+
+EPOCH_EVERY: Final = timedelta(hours=1)
+"""How often the word of an agent may give the store a new epoch."""
 
 
 @dataclass
@@ -60,10 +64,13 @@ def greet(tx: Connection, admitted: HostRow, hello: Hello, *, heard_at: datetime
         return Refused(code="revoked", message=f"host {host.name} was removed: invite it anew to let it join again")
     if host.credential_sha256 != admitted.credential_sha256:
         return Refused(code="revoked", message=f"another agent has joined as {host.name} in this very moment")
-    verdict = judge_hello(hello, journals.find(tx, host_id, hello.journal_id))
+    holding = Holding(epoch=identity.epoch(tx), version=host.schedule_version)
+    verdict = judge_hello(hello, journals.find(tx, host_id, hello.journal_id), holding)
+    if isinstance(verdict, Accepted) and verdict.old_copy:
+        verdict = _not_too_often(tx, host, verdict, heard_at)
     if isinstance(verdict, Refused):
         if verdict.code == "rekey":
-            detail = f"its journal {hello.journal_id} is an older copy or a clone: it takes a new one"
+            detail = f"its journal {hello.journal_id} is set aside: {verdict.message}"
             events.record(tx, now=heard_at, actor=host.name, what="rekey", host_id=host_id, detail=detail)
         return verdict
     foreign = _foreign(tx, host_id, hello.jobs)
@@ -74,7 +81,7 @@ def greet(tx: Connection, admitted: HostRow, hello: Hello, *, heard_at: datetime
     greeting = Greeting(
         host=host,
         accepted=verdict,
-        epoch=identity.epoch(tx),
+        epoch=holding.epoch,
         new_epoch=verdict.old_copy,
         clock_offset=(hello.clock - heard_at).total_seconds(),
     )
@@ -125,6 +132,27 @@ def set_wanted(tx: Connection, host_id: str) -> tuple[str, int]:
     return identity.epoch(tx), tx.execute(
         select(host_rows.c.schedule_version).where(host_rows.c.id == host_id)
     ).scalar_one()
+
+
+def _not_too_often(tx: Connection, host: HostRow, verdict: Accepted, now: datetime) -> Accepted | Refused:
+    """Given a hello that proves this store to be an old copy, return it, or the refusal where another just did.
+
+    Every agent says hello again in a new epoch, and one host's word is enough for it: so only once in a while.
+    """
+    last = identity.latest_epoch_since(tx, now - EPOCH_EVERY)
+    if last is None:
+        return verdict
+    wait = (last + EPOCH_EVERY - now).total_seconds()
+    detail = "it was acked further than this database knows, and so soon after a new epoch that it is not believed yet"
+    if not events.any_since(tx, now - EPOCH_EVERY, what="old_copy", host_id=host.id):
+        events.record(tx, now=now, actor=host.name, what="old_copy", host_id=host.id, detail=detail)
+    return Refused(
+        code="old_copy",
+        message="the server's database seems to be an old copy, and it has a new epoch since less than an hour: try "
+        "again later",
+        retry=True,
+        retry_after=max(1, math.ceil(wait)),
+    )
 
 
 def _foreign(tx: Connection, host_id: str, claims: Sequence[JobClaim]) -> str | None:

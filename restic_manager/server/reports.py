@@ -189,14 +189,38 @@ class _Batch:
                 )
                 if step.contradiction is not None:
                     raise _Unusable(f"job {job.id}: {step.contradiction}")
-                self._settle(job, step)
+                self._note_lost_log(job, report, first_told=step.state != job.state)
+                self._settle(job, step, follow_up=not report.retold)
             case SlotDecided():
                 self._decided(report)
             case _ as unreachable:
                 assert_never(unreachable)
 
-    def _settle(self, job: JobRow, step: lifecycle.Step) -> None:
-        after = jobs.settle(self._tx, job, step, now=self._now, ripple=self._taken.ripple)
+    def _note_lost_log(self, job: JobRow, report: JobFinished, *, first_told: bool) -> None:
+        """Where the log had more lines than have come, say so in its last line: they will not come any more.
+
+        The agent has forgotten them, because they were acknowledged: by a store that this one is an older copy of.
+        """
+        pending = self._logs.pop(job.id, [])
+        known = logs.append(self._tx, job.id, pending).lines
+        had = report.log_lines
+        if had is None:
+            lost = first_told and report.retold and report.started_at is not None
+            line = "what this log held is not known: it was told to a database that this one is an older copy of"
+        else:
+            lost = had > known
+            line = (
+                "the lines before this one are lost: this database never had them, or is an older copy of one that had"
+            )
+        if lost:
+            last = logs.chunk_of(
+                first_line=max(known, had or 0) + 1, at=report.finished_at, stream="agent", text=line, dropped=0
+            )
+            logs.append(self._tx, job.id, [last])
+            self._taken.ripple.jobs.add(job.id)
+
+    def _settle(self, job: JobRow, step: lifecycle.Step, *, follow_up: bool = True) -> None:
+        after = jobs.settle(self._tx, job, step, now=self._now, ripple=self._taken.ripple, follow_up=follow_up)
         self._jobs[job.id] = after
         if after.status.terminal:
             self._taken.running.discard(job.id)

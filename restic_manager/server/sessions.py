@@ -164,7 +164,7 @@ class HostSessions:
             caller=caller,
             host_name=greeting.host.name,
             journal_id=hello.journal_id,
-            gap_allowed=greeting.accepted.old_copy,
+            gap_allowed=greeting.accepted.behind,
         )
         intake = Intake(
             store=services.store, clock=services.clock, session=session, sender=sender, apply=services.dispatcher.apply

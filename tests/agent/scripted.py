@@ -234,6 +234,7 @@ class World:
             reconnect_spread=5,
         )
         self.acked = 0
+        self.epoch = "e1"
         self.catch_up_delay = 0.0
         self.offline: Offline | None = None
         self.reconnect_max = 60.0
@@ -314,7 +315,7 @@ class World:
             reply = Welcome(
                 host_id=HOST.host_id,
                 host_name=HOST.host_name,
-                epoch="e1",
+                epoch=self.epoch,
                 clock=self.clock.now(),
                 heartbeat_interval=15,
                 acked_through=max(self.acked, desk.hello.outbox.acked),

@@ -10,7 +10,7 @@ import pytest
 
 from restic_manager.agent import records
 from restic_manager.agent.joblog import JobLogWriter, LogBudget
-from restic_manager.agent.journal import Journal, open_journal
+from restic_manager.agent.journal import Journal, open_journal, reset_journal
 from restic_manager.agent.records import JobKey
 from restic_manager.domain.errors import StorageError
 from restic_manager.domain.model import Outcome, Status
@@ -21,6 +21,38 @@ from restic_manager.runtime.clock import SystemClock
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 DONE = Outcome(status=Status.SUCCEEDED)
+
+VERSION_1 = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE entries (
+    schedule_id TEXT PRIMARY KEY,
+    body BLOB NOT NULL,              -- protocol.messages.Entry, without its standing order
+    watermark INTEGER NOT NULL       -- microseconds since 1970: slots through here are decided
+) WITHOUT ROWID;
+CREATE TABLE fires (
+    schedule_id TEXT NOT NULL,
+    role TEXT NOT NULL,              -- pending or held: at most one each
+    slot INTEGER NOT NULL,
+    revision INTEGER NOT NULL,
+    trigger TEXT NOT NULL,
+    stands_for INTEGER NOT NULL,
+    sent INTEGER NOT NULL,           -- handed to the writer: only an answer or its own run ends it
+    superseded INTEGER NOT NULL,
+    PRIMARY KEY (schedule_id, role)
+) WITHOUT ROWID;
+CREATE TABLE jobs (
+    job_id TEXT PRIMARY KEY,
+    schedule_id TEXT,
+    slot INTEGER,
+    state TEXT NOT NULL,             -- running or finished
+    started_at INTEGER,              -- null: never started (a tombstone)
+    finished_at INTEGER,
+    outcome BLOB,                    -- domain.model.Outcome
+    report_seq INTEGER               -- the outbox sequence of its latest verdict
+) WITHOUT ROWID;
+CREATE INDEX jobs_finished_at ON jobs (finished_at);
+CREATE TABLE outbox (seq INTEGER PRIMARY KEY, type TEXT NOT NULL, frame TEXT NOT NULL);
+"""
 
 
 def started(job_id: str) -> records.MakeReport:
@@ -73,6 +105,96 @@ async def test_a_damaged_file_is_refused_and_left_alone(tmp_path: Path, content:
             pass
     assert str(path) in caught.value.message
     assert path.read_bytes() == content
+
+
+def truncated(path: Path, share: float) -> bytes:
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    return path.read_bytes()
+
+
+async def a_full_journal(path: Path) -> None:
+    async with open_journal(path) as journal:
+        for number in range(200):
+            await finish(journal, f"job-{number}")
+
+
+@pytest.mark.parametrize("share", [0, 0.1, 0.5, 0.97])
+async def test_a_truncated_journal_is_refused_and_left_alone(tmp_path: Path, share: float) -> None:
+    path = tmp_path / "j"
+    await a_full_journal(path)
+    left = truncated(path, share)
+    with pytest.raises(StorageError, match="--reset-journal") as caught:
+        async with open_journal(path):
+            pass
+    assert (caught.value.code, path.read_bytes()) == ("storage_damaged", left)
+
+
+async def test_a_journal_damaged_in_the_middle_is_found_at_the_start(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    await a_full_journal(path)
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2 // 4096 * 4096
+    content[middle : middle + 4096] = b"\xee" * 4096
+    path.write_bytes(content)
+    with pytest.raises(StorageError, match="damaged"):
+        async with open_journal(path):
+            pass
+
+
+async def test_a_reset_moves_a_damaged_journal_aside_and_only_that(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    assert reset_journal(path, now=NOW) is None
+    await a_full_journal(path)
+    assert reset_journal(path, now=NOW) is None, "it is whole"
+    async with open_journal(path) as journal:
+        old = await journal.read(lambda db: records.get_meta(db, "journal_id"))
+    left = truncated(path, 0.5)
+    aside = reset_journal(path, now=NOW)
+    assert aside == tmp_path / "j.damaged-20260301T120000Z"
+    assert aside.read_bytes() == left
+    async with open_journal(path) as journal:
+        assert await journal.read(lambda db: records.get_meta(db, "journal_id")) != old
+        assert await journal.read(records.outbox_head) == 0
+
+
+async def test_a_newer_journal_is_not_reset(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    async with open_journal(path) as journal:
+        await journal.read(lambda db: db.execute("PRAGMA user_version=99"))
+    with pytest.raises(StorageError, match="newer restic-manager"):
+        reset_journal(path, now=NOW)
+    assert path.exists()
+
+
+async def test_a_journal_of_version_1_is_taken_over_whole(tmp_path: Path) -> None:
+    """Made by the statements of version 1 as they were released."""
+    path = tmp_path / "j"
+    db = sqlite3.connect(path, isolation_level=None)
+    db.execute("PRAGMA journal_mode=WAL")
+    db.executescript(VERSION_1)
+    db.execute("INSERT INTO meta VALUES ('journal_id', 'the-old-one')")
+    db.execute("INSERT INTO meta VALUES ('outbox_head', '7')")
+    db.execute("INSERT INTO meta VALUES ('applied_epoch', 'e1')")
+    outcome = b'{"status":"succeeded"}'
+    db.execute("INSERT INTO jobs VALUES ('a', 's1', 60000000, 'finished', 61000000, 62000000, ?, 6)", (outcome,))
+    db.execute("INSERT INTO jobs VALUES ('b', NULL, NULL, 'running', 63000000, NULL, NULL, NULL)")
+    frame = '{"type":"job.started","seq":7,"job_id":"b","started_at":"1970-01-01T00:01:03Z"}'
+    db.execute("INSERT INTO outbox VALUES (7, 'job.started', ?)", (frame,))
+    db.execute("PRAGMA user_version=1")
+    db.close()
+    async with open_journal(path) as journal:
+        known = await journal.read(records.remembered)
+        assert (known.journal_id, known.outbox.head, known.outbox.epoch) == ("the-old-one", 7, "e1")
+        assert await frames(journal) == [(7, frame)]
+        job = await journal.read(lambda db: records.find_job(db, "a"))
+        assert job is not None
+        assert (job.outcome, job.report_seq, job.log_lines) == (DONE, 6, None)
+        assert [job.key.job_id for job in await journal.read(records.running_jobs)] == ["b"]
+        assert await journal.read(lambda db: db.execute("PRAGMA user_version").fetchone()) == (2,)
+        await finish(journal, "b")
+    async with open_journal(path) as journal:
+        assert (await journal.read(records.remembered)).outbox.head == 8
 
 
 async def test_a_newer_journal_is_refused(tmp_path: Path) -> None:
@@ -228,3 +350,12 @@ def test_the_promises_are_those_of_the_documents() -> None:
     text = Path(__file__).parents[2].joinpath("docs/policies.md").read_text(encoding="utf-8")
     promised = (records.KEEP_FINISHED.days, records.KEEP_AT_LEAST, records.KEEP_AT_MOST)
     assert "{} days, at least {:,}, at most {:,}".format(*promised) in text
+
+
+async def test_a_busy_journal_stays_small_on_disk(tmp_path: Path) -> None:
+    """On a small disk SQLite's own log of changes (4 MB, if let) was what filled it, and then nothing could start."""
+    async with open_journal(tmp_path / "j", threads=False) as journal:
+        for number in range(1_500):
+            await journal.write(lambda db, number=number: records.append_reports(db, [started(f"job-{number}")]))  # type: ignore[misc]  # a default binds it
+            await journal.write(lambda db, number=number: records.acknowledge(db, number + 1))  # type: ignore[misc]  # the same
+        assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 1_000_000

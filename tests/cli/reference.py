@@ -30,6 +30,8 @@ def commands() -> Iterator[tuple[str, Any]]:
         if not hasattr(found, "commands"):
             yield noun, found
             continue
+        if found.invoke_without_command:
+            yield noun, found
         for verb, command in found.commands.items():
             yield f"{noun} {verb}", command
 

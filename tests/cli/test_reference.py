@@ -9,6 +9,8 @@ from tests.cli.reference import BEGIN, DOCUMENT, END, commands, renewed
 
 ISSUE = """
 server --listen --data-dir --config
+server backup --force --data-dir
+server restore --force --data-dir
 agent --server --token --token-file --data-dir --restic --reconnect-max
 version
 status --wait
@@ -75,7 +77,7 @@ def test_operators_options_stand_behind_every_verb() -> None:
         if words in {"server", "agent"}:
             continue
         names = {name for param in command.params for name in param.opts}
-        local = words in {"version", "schedule explain"}
+        local = words in {"version", "schedule explain", "server backup", "server restore"}
         assert {"--json"} <= names, words
         assert ({"--server", "--data-dir"} <= names) is not local, words
 

@@ -58,7 +58,7 @@ def test_a_killed_agent_is_offline_at_once_its_restic_ended_and_its_job_interrup
         here.start_agent("web1", restic=fake.path)
         ended = here.finished(job["id"])
         assert ended.status is Status.INTERRUPTED
-        restic = fake.invocations("backup")[-1]["pid"]
+        restic = fake.invocations("backup")[0]["pid"]
         assert not is_running(restic)
 
 

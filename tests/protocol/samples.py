@@ -153,7 +153,7 @@ SAMPLES: Final[dict[str, Message]] = {
         boot_id="0e1d2c3b-4a59-4687-8796-a5b4c3d2e1f0",
         instance_id=INSTANCE,
         journal_id=JOURNAL,
-        outbox=OutboxHead(head=12, acked=9, acked_hash=HASH),
+        outbox=OutboxHead(head=12, acked=9, acked_hash=HASH, epoch=EPOCH),
         applied_epoch=EPOCH,
         applied_version=4,
         jobs=(
@@ -291,6 +291,8 @@ SAMPLES: Final[dict[str, Message]] = {
         finished_at=LATER,
         schedule_id=SCHEDULE,
         scheduled_at=AT,
+        retold=True,
+        log_lines=431,
     ),
     "job.progress": JobProgress(job_id=JOB, progress=Progress()),
     "job.progress.full": JobProgress(

@@ -33,6 +33,7 @@ from restic_manager.protocol.messages import (
 )
 from restic_manager.protocol.session import (
     Accepted,
+    Holding,
     JournalRecord,
     frame_hash,
     judge_hello,
@@ -276,14 +277,15 @@ def test_the_session_holds_together() -> None:
     """Replay it with the program's own rules: hellos, sequences, hashes, ids."""
     first, second = said(Welcome, "server")
     hello, again = said(Hello, "agent")
-    assert judge_hello(hello, None) == Accepted(acked_through=0, acked_hash=None, new_journal=True, old_copy=False)
+    holding = Holding(epoch=first.epoch, version=1)
+    assert judge_hello(hello, None, holding) == Accepted(acked_through=0, acked_hash=None, new_journal=True)
     record = JournalRecord(acked_through=0, acked_hash=None)
     acks = []
     for who, message, frame in conversation():
         if isinstance(message, Hello) and message.outbox.head:
             assert message == again
-            verdict = judge_hello(message, record)
-            assert verdict == Accepted(acked_through=3, acked_hash=record.acked_hash, new_journal=False, old_copy=False)
+            verdict = judge_hello(message, record, holding)
+            assert verdict == Accepted(acked_through=3, acked_hash=record.acked_hash, new_journal=False)
             assert (second.acked_through, second.acked_hash) == (3, record.acked_hash)
             assert welcome_fits(second, message.outbox, record.acked_hash)
         seq = getattr(message, "seq", None)

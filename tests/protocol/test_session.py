@@ -13,6 +13,7 @@ from restic_manager.protocol.codec import encode
 from restic_manager.protocol.messages import PROTOCOL_VERSION, Hello, OutboxHead, Refused, Welcome
 from restic_manager.protocol.session import (
     Accepted,
+    Holding,
     JournalRecord,
     frame_hash,
     judge_hello,
@@ -26,18 +27,43 @@ A = "a" * 64
 B = "b" * 64
 
 
-def hello(head: int, acked: int, acked_hash: str | None = None, *, protocol: int = PROTOCOL_VERSION) -> Hello:
+HERE = "epoch-of-now"
+HOLDING = Holding(epoch=HERE, version=5)
+
+
+def hello(
+    head: int,
+    acked: int,
+    acked_hash: str | None = None,
+    *,
+    protocol: int = PROTOCOL_VERSION,
+    epoch: str | None = HERE,
+    applied: tuple[str, int] | None = None,
+) -> Hello:
     plain = SAMPLES["hello"]
     assert isinstance(plain, Hello)
-    return replace(plain, protocol=protocol, outbox=OutboxHead(head=head, acked=acked, acked_hash=acked_hash))
+    outbox = OutboxHead(head=head, acked=acked, acked_hash=acked_hash, epoch=epoch)
+    applied_epoch, applied_version = applied or (None, 0)
+    return replace(
+        plain, protocol=protocol, outbox=outbox, applied_epoch=applied_epoch, applied_version=applied_version
+    )
+
+
+AHEAD = hello(7, 5, A, applied=(HERE, 6))
+BEFORE = hello(9, 5, A, epoch="before")
+SET_BEFORE = hello(7, 5, A, epoch=None, applied=("before", 9))
 
 
 def record(acked_through: int, acked_hash: str | None = None) -> JournalRecord:
     return JournalRecord(acked_through=acked_through, acked_hash=acked_hash)
 
 
-def on_from(through: int, digest: str | None, *, new: bool = False, old_copy: bool = False) -> Accepted:
-    return Accepted(acked_through=through, acked_hash=digest, new_journal=new, old_copy=old_copy)
+def on_from(
+    through: int, digest: str | None, *, new: bool = False, behind: bool = False, old_copy: bool = False
+) -> Accepted:
+    return Accepted(
+        acked_through=through, acked_hash=digest, new_journal=new, behind=behind or old_copy, old_copy=old_copy
+    )
 
 
 class TestVersion:
@@ -57,7 +83,7 @@ class TestVersion:
 
     @pytest.mark.parametrize("known", [None, record(3, A)])
     def test_comes_before_everything_in_a_hello(self, known: JournalRecord | None) -> None:
-        refused = judge_hello(hello(9, 9, B, protocol=PROTOCOL_VERSION + 1), known)
+        refused = judge_hello(hello(9, 9, B, protocol=PROTOCOL_VERSION + 1), known, HOLDING)
         assert isinstance(refused, Refused)
         assert refused.code == "too_new"
 
@@ -68,7 +94,11 @@ class TestHello:
         [
             pytest.param(hello(0, 0), None, on_from(0, None, new=True), id="a fresh journal"),
             pytest.param(hello(7, 0), None, on_from(0, None, new=True), id="fresh, but the first link came late"),
-            pytest.param(hello(7, 5, A), None, on_from(5, A, new=True, old_copy=True), id="unknown here, yet acked"),
+            pytest.param(AHEAD, None, on_from(5, A, new=True, old_copy=True), id="its set is ahead of the store"),
+            pytest.param(BEFORE, None, on_from(5, A, new=True, behind=True), id="unknown after a restore"),
+            pytest.param(SET_BEFORE, None, on_from(5, A, new=True, behind=True), id="the same, said by its set"),
+            pytest.param(BEFORE, record(3, B), on_from(5, A, behind=True), id="known less of after a restore"),
+            pytest.param(BEFORE, record(5, A), on_from(5, A), id="nothing was lost by the restore"),
             pytest.param(hello(5, 5, A), record(5, A), on_from(5, A), id="nothing new on either side"),
             pytest.param(hello(9, 5, A), record(5, A), on_from(5, A), id="more to come"),
             pytest.param(hello(9, 5, A), record(8, B), on_from(8, B), id="the last acks were lost on the way"),
@@ -82,7 +112,7 @@ class TestHello:
         ],
     )  # fmt: skip
     def test_goes_on(self, said: Hello, known: JournalRecord | None, accepted: Accepted) -> None:
-        assert judge_hello(said, known) == accepted
+        assert judge_hello(said, known, HOLDING) == accepted
 
     @pytest.mark.parametrize(
         ("said", "known"),
@@ -91,10 +121,14 @@ class TestHello:
             pytest.param(hello(0, 0), record(5, B), id="rolled back to nothing"),
             pytest.param(hello(9, 5, A), record(5, B), id="a clone: the report last acked is another one"),
             pytest.param(hello(5, 5, A), record(5, B), id="a clone with nothing to send"),
+            pytest.param(hello(7, 5, A), None, id="acked in this epoch, says a journal nobody has seen"),
+            pytest.param(hello(7, 5, A, applied=(HERE, 5)), None, id="the same, and its set is the one that it has"),
+            pytest.param(hello(7, 5, A, epoch=None), None, id="the same, and it does not know of which epoch"),
+            pytest.param(hello(7, 5, A, epoch=None, applied=(HERE, 4)), None, id="the same, and its set is older"),
         ],
     )
-    def test_takes_a_new_journal(self, said: Hello, known: JournalRecord) -> None:
-        refused = judge_hello(said, known)
+    def test_takes_a_new_journal(self, said: Hello, known: JournalRecord | None) -> None:
+        refused = judge_hello(said, known, HOLDING)
         assert isinstance(refused, Refused)
         assert (refused.code, refused.retry, refused.retry_after) == ("rekey", True, 0)
 
@@ -110,13 +144,14 @@ class TestHello:
         self, acked: int, more: int, held: int | None, own: str | None, theirs: str | None
     ) -> None:
         """Whatever both remember, an accepted session loses nothing acked and goes behind no ack."""
-        verdict = judge_hello(hello(acked + more, acked, own), None if held is None else record(held, theirs))
+        verdict = judge_hello(hello(acked + more, acked, own), None if held is None else record(held, theirs), HOLDING)
         if isinstance(verdict, Accepted):
             assert verdict.acked_through == max(acked, held or 0)
             assert verdict.acked_through <= acked + more
-            assert verdict.old_copy == ((held or 0) < acked)
+            assert verdict.old_copy == verdict.behind == ((held or 0) < acked)
+        elif held is None:
+            assert acked > 0
         else:
-            assert held is not None
             assert held > acked + more or (held == acked and {own, theirs} == {A, B})
 
 
@@ -144,7 +179,7 @@ class TestWelcome:
     def test_a_rolled_back_journal_that_grew_past_the_ack_is_found_by_the_agent(self) -> None:
         """Old copy at 4, then other reports 5 to 7 while the server already has 6: only the welcome's hash can tell."""
         said = hello(7, 4, A)
-        verdict = judge_hello(said, record(6, B))
+        verdict = judge_hello(said, record(6, B), HOLDING)
         assert isinstance(verdict, Accepted)
         plain = SAMPLES["welcome"]
         assert isinstance(plain, Welcome)

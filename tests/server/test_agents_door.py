@@ -349,7 +349,8 @@ async def test_an_old_copy_of_the_store_gets_a_new_epoch_and_everyone_says_hello
         async with world.agent(other_id) as other:
             async with world.link(world.credentials[host_id]) as link:
                 agent = ScriptedAgent(world, host_id, link)
-                welcome = await agent.greet(outbox=OutboxHead(head=9, acked=7, acked_hash="f" * 64))
+                head = OutboxHead(head=9, acked=7, acked_hash="f" * 64, epoch=before)
+                welcome = await agent.greet(outbox=head, applied_epoch=before, applied_version=99)
                 assert welcome.epoch != before
                 assert welcome.acked_through == 7
                 assert (await agent.hear(ScheduleSet)).epoch == welcome.epoch

@@ -312,7 +312,7 @@ class Fleet(RuleBasedStateMachine):
 
     @rule(name=host_names, zone=st.sampled_from(["UTC", "Asia/Tokyo", ZONE]))
     def hello(self, name: str, zone: str) -> None:
-        if name in self.hosts:
+        if name in self.hosts and self.hosts[name].joined:  # who has not joined has no session to greet in
             host = self.hosts[name] = replace(self.hosts[name], zone=zone)
             changed = greet(self.tx, hosts.resolve(self.tx, name), self.clock, timezone=zone)
             self.after([host.id] if changed else [])

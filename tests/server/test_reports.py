@@ -29,7 +29,7 @@ from restic_manager.protocol.messages import (
 )
 from restic_manager.protocol.session import JournalRecord, frame_hash
 from restic_manager.server import intake, reports
-from restic_manager.server.store import events, journals, logs, schedule_changes, schedules
+from restic_manager.server.store import events, identity, journals, logs, schedule_changes, schedules
 from restic_manager.server.store.schema import fates, jobs, quarantine
 from restic_manager.server.store.slots import Caller
 from tests.server.world import DONE, START, ScriptedAgent, World, failed, open_world, slot_after
@@ -402,8 +402,9 @@ async def test_a_journal_the_server_has_lost_may_have_a_gap(tmp_path: Path, auto
     """The server is an old copy: the agent was acked to 7, and goes on with 8 in a new epoch."""
     async with open_world(tmp_path) as world:
         host_id, schedule_id = await one_host(world)
-        head = OutboxHead(head=7, acked=7, acked_hash="f" * 64)
-        async with world.agent(host_id, outbox=head) as agent:
+        epoch = await world.read(identity.epoch)
+        head = OutboxHead(head=7, acked=7, acked_hash="f" * 64, epoch=epoch)
+        async with world.agent(host_id, outbox=head, applied_epoch=epoch, applied_version=99) as agent:
             await trio.sleep(60)
             await agent.fire(schedule_id, slot_after(START, 60))
             order = await agent.hear(CommandRun)

@@ -61,6 +61,12 @@ REAL_RESTICS: list[RealRestic] = [_case(real, f"restic-{real.version}", there=Tr
 ]
 """For `parametrize`: every version there is, and a skipped case for each wanted one that is not."""
 
+
+def newest() -> RealRestic | None:
+    """Return the newest of the versions there are, None for none."""
+    return max(_BINARIES, key=lambda real: tuple(map(int, real.version.split("."))), default=None)
+
+
 REST_SERVER = FOLDER / "rest-server" / "rest-server"
 needs_rest_server = pytest.mark.skipif(not os.access(REST_SERVER, os.X_OK), reason=f"no rest-server: {_REASON}")
 

@@ -25,6 +25,10 @@ READERS: Final = 4
 
 _BUSY_MILLISECONDS: Final = 5_000
 
+RESTORE_ONE: Final = (
+    "stop the server, keep the file, and put a copy in its place with `restic-manager server restore FILE --force`"
+)
+
 _SENTENCES: Final = {
     sqlite3.SQLITE_FULL: ("storage_full", "the disk holding {path} is full: free some space, then try again"),
     sqlite3.SQLITE_READONLY: (
@@ -38,7 +42,7 @@ _SENTENCES: Final = {
     sqlite3.SQLITE_PERM: ("storage_read_only", "{path} cannot be used: this user may not read and write it"),
     sqlite3.SQLITE_CORRUPT: (
         "storage_damaged",
-        "{path} is damaged: stop the server, keep the file, and restore a copy of it",
+        f"{{path}} is damaged: {RESTORE_ONE}",
     ),
     sqlite3.SQLITE_NOTADB: (
         "storage_damaged",

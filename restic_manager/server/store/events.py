@@ -40,6 +40,13 @@ def latest(tx: Connection, *, limit: int, host_id: str | None = None, what: str 
     return [EventRow(**row) for row in tx.execute(query).mappings()]
 
 
+def any_since(tx: Connection, instant: datetime, *, what: str, host_id: str) -> bool:
+    """Return whether something of this sort happened to this host after the instant."""
+    rows = schema.events.c
+    query = sqlalchemy.select(rows.id).where(rows.at > instant, rows.what == what, rows.host_id == host_id).limit(1)
+    return tx.execute(query).first() is not None
+
+
 def forget_before(tx: Connection, instant: datetime, *, limit: int) -> int:
     """Given an instant, delete at most `limit` older events, oldest first; return how many."""
     oldest = (

@@ -15,8 +15,10 @@ from restic_manager.domain.errors import StorageError
 from restic_manager.domain.model import new_id
 from restic_manager.secrets import Sealer
 from restic_manager.server.store import events
+from restic_manager.server.store.schema import events as event_rows
 from restic_manager.server.store.schema import server
 
+_NEW_EPOCH: Final = "new_epoch"
 _OWNER: Final = "server"
 _PURPOSE: Final = "key-check"
 _PROOF: Final = b"restic-manager"
@@ -31,8 +33,17 @@ def new_epoch(tx: Connection, *, now: datetime, reason: str) -> str:
     """Given why this store is an old copy, give it a new epoch and return that."""
     fresh = new_id()
     tx.execute(server.update().values(epoch=fresh))
-    events.record(tx, now=now, actor="server", what="new_epoch", detail=reason)
+    events.record(tx, now=now, actor="server", what=_NEW_EPOCH, detail=reason)
     return fresh
+
+
+def latest_epoch_since(tx: Connection, instant: datetime) -> datetime | None:
+    """Given an instant, return when this store last got a new epoch, None if not since then."""
+    query = sqlalchemy.select(sqlalchemy.func.max(event_rows.c.at)).where(
+        event_rows.c.at > instant, event_rows.c.what == _NEW_EPOCH
+    )
+    found: datetime | None = tx.execute(query).scalar()
+    return found
 
 
 def has_key(tx: Connection) -> bool:

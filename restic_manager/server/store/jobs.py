@@ -28,15 +28,18 @@ _EXCLUSIVE: Final = tuple(kind.value for kind in Kind if kind.exclusive)
 _WELL: Final = frozenset({Status.SUCCEEDED, Status.WARNING, Status.CANCELLED})
 
 
-def settle(tx: Connection, job: JobRow, step: Step, *, now: datetime, ripple: Ripple) -> JobRow:
-    """Given a job and a step of its life, store the step and all that follows from it; return the job as it is now."""
+def settle(tx: Connection, job: JobRow, step: Step, *, now: datetime, ripple: Ripple, follow_up: bool = True) -> JobRow:
+    """Given a job and a step of its life, store the step and all that follows from it; return the job as it is now.
+
+    Without follow_up its end is history (it was told before, to a store that was lost): it leads to no further attempt.
+    """
     if step.state == job.state:
         return job
     job_rows.save(tx, job.id, step.state)
     after = replace(job, state=step.state)
     ripple.jobs.add(job.id)
     if after.status.terminal and (after.status is not job.status or after.state.verdict_by != job.state.verdict_by):
-        _ended(tx, after, was_over=job.status.terminal, now=now, ripple=ripple)
+        _ended(tx, after, was_over=job.status.terminal, now=now, ripple=ripple, follow_up=follow_up)
     elif job.status.terminal and not after.status.terminal:
         _spare(tx, retries.chain_of(tx, after), after, "the attempt before it runs after all", now=now, ripple=ripple)
     return after
@@ -146,7 +149,7 @@ def supersede(tx: Connection, waiting: list[JobRow], why: str, *, now: datetime,
         )
 
 
-def _ended(tx: Connection, job: JobRow, *, was_over: bool, now: datetime, ripple: Ripple) -> None:
+def _ended(tx: Connection, job: JobRow, *, was_over: bool, now: datetime, ripple: Ripple, follow_up: bool) -> None:
     ripple.hosts.add(job.host_id)
     ripple.over.append((job.host_id, job.id))
     ripple.freed(job.repo_id, exclusive=job.kind.exclusive)
@@ -154,7 +157,7 @@ def _ended(tx: Connection, job: JobRow, *, was_over: bool, now: datetime, ripple
         ripple.cancels.append((job.host_id, cancel_message(job)))
     if job.kind.exclusive:
         _init_ended(tx, job, now=now, ripple=ripple)
-    elif was_over or job.status not in _WELL:
+    elif follow_up and (was_over or job.status not in _WELL):
         _go_on(tx, job, now=now, ripple=ripple)
 
 

@@ -20,7 +20,7 @@ from sqlalchemy import Connection, Engine
 
 from restic_manager.domain.errors import StorageError
 from restic_manager.runtime.clock import Clock
-from restic_manager.server.store import engine, migrations
+from restic_manager.server.store import copies, engine, migrations
 
 T = TypeVar("T")
 Change = Callable[[Connection], T]
@@ -188,6 +188,8 @@ async def open_store(path: Path, *, clock: Clock, threads: bool = True) -> Async
 
     def prepare() -> Connection:
         engine.make_private(path)
+        if 0 < path.stat().st_size <= copies.CHECKED_AT_START:
+            copies.look_through(path, thorough=False)
         connection = engine.writing_engine(path).connect()
         try:
             migrations.bring_up(connection, path, now=now)
