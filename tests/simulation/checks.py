@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 DAY: Final = timedelta(days=1)
+SECOND: Final = timedelta(seconds=1)
 
 
 def at(micros: int) -> datetime:
@@ -147,46 +148,58 @@ def _check_fates(world: World, result: Result, intervals: list[Interval], fates:
     for one in intervals:
         by_pair[one.schedule_id, one.host_id].append(one)
     covers: dict[tuple[str, str], dict[datetime, list[str]]] = defaultdict(lambda: defaultdict(list))
+    clocks = {host.host_id: host.clock for host in world.hosts}
+
+    def fuzz_of(host_id: str) -> timedelta:
+        """Near the ends of an interval a clock that is off may rightly take a slot for the neighbour's."""
+        clock = clocks.get(host_id)
+        return timedelta(seconds=5) + (clock.worst if clock is not None else timedelta())
+
     for row in fates:
         pair = row["schedule_id"], row["host_id"]
         result.fates[row["fate"]] += row["count"]
         first, last = at(row["first_slot"]), at(row["last_slot"])
-        said = f"{row['fate']} ({row['reason']}) rev {row['revision']}"
-        if row["fate"] == "ran":
-            covers[pair][first].append(said)
-            continue
+        told = f"{row['fate']} ({row['reason']}) rev {row['revision']} by {row['decided_by']}"
+        said = f"{_pair(world, pair)} {first}..{last} {told}"
         timing = next((one for one in by_pair[pair] if one.revision == row["revision"]), None)
         if timing is None:
-            result.violations.append(f"fate of an unknown revision: {_pair(world, pair)} {first} {said}")
+            result.violations.append(f"fate of an unknown revision: {said}")
             continue
-        covered = slots.of(timing, first - timedelta(seconds=1), last)
-        if len(covered) != row["count"]:
-            result.violations.append(
-                f"fate counts {row['count']}, {len(covered)} slots are in it: {_pair(world, pair)} {first}..{last} {said}"
+        covered = slots.of(timing, first - SECOND, last)
+        owned = [one for one in by_pair[pair] if one.revision == row["revision"]]
+        fuzz = fuzz_of(pair[1])
+        # What is counted are the slots the server's record has in that time; only where it has none, the agent's own.
+        least, most = (
+            sum(
+                len(slots.of(one, max(one.begins + by, first - SECOND), min((one.ends or end) - by, last)))
+                for one in by_pair[pair]
             )
+            for by in (fuzz, -fuzz)
+        )
+        if not (least <= row["count"] <= most or (least == 0 and row["count"] == len(covered))):
+            result.violations.append(f"fate counts {row['count']}, {least} to {most} slots are in it: {said}")
+        if first <= min(one.begins for one in owned) - fuzz:
+            result.violations.append(f"a fate from before its revision: {said}")
+        ends = [one.ends for one in owned]
+        # An agent that was away goes by the revision it knows; the server knows better.
+        if row["decided_by"] == "server" and None not in ends and last > max(one for one in ends if one) + fuzz:
+            result.violations.append(f"the server's word of slots after their revision: {said}")
         for slot in covered:
-            covers[pair][slot].append(said)
-    clocks = {host.host_id: host.clock for host in world.hosts}
+            covers[pair][slot].append(told)
     for pair, owned in by_pair.items():
-        clock = clocks.get(pair[1])
-        fuzz = timedelta(seconds=5) + (clock.worst if clock is not None else timedelta())
+        fuzz = fuzz_of(pair[1])
         sure: set[datetime] = set()
-        maybe: set[datetime] = set()
         for one in owned:
-            ends = one.ends or end
-            maybe.update(slots.of(one, one.begins - fuzz, ends + fuzz))
-            for slot in slots.of(one, one.begins, ends):
-                edge = min(abs(slot - one.begins), abs(slot - ends)) <= fuzz
-                (maybe if edge else sure).add(slot)
+            sure.update(slots.of(one, one.begins + fuzz, (one.ends or end) - fuzz))
         result.slots += len(sure)
-        for slot in sorted(sure):
-            if not covers[pair].get(slot):
-                result.violations.append(f"no fate: {_pair(world, pair)} slot {slot}")
-        for slot, said in sorted(covers[pair].items()):
-            if len(said) > 1:
-                result.violations.append(f"{len(said)} fates: {_pair(world, pair)} slot {slot}: {said}")
-            if slot not in sure and slot not in maybe:
-                result.violations.append(f"a fate for what is no slot: {_pair(world, pair)} {slot}: {said}")
+        result.violations += [
+            f"no fate: {_pair(world, pair)} slot {slot}" for slot in sorted(sure) if not covers[pair].get(slot)
+        ]
+        result.violations += [
+            f"{len(said)} fates: {_pair(world, pair)} slot {slot}: {said}"
+            for slot, said in sorted(covers[pair].items())
+            if len(said) > 1
+        ]
 
 
 def _check_alive(world: World, result: Result, intervals: list[Interval], fates: list[Any]) -> None:
@@ -205,14 +218,27 @@ def _check_alive(world: World, result: Result, intervals: list[Interval], fates:
 
 
 def _check_runs(world: World, result: Result, jobs: dict[str, Any], set_aside: str) -> None:
-    """No run twice, none without a slot or a request (or set aside, and shown); every job has ended."""
+    """No run twice, none without a slot or a request (or set aside, and shown); every job has ended.
+
+    Where a host's memory was lost, the only witness of what it had not told yet is gone: that is all it may cost. Where
+    it was put back to an old copy, what it did since may be done once more, and by two machines of one identity too.
+    """
     result.runs = len(world.book.runs)
     for job_id, runs in world.book.by_job.items():
+        lost = world.losses.get(runs[0].host, [])
         if len(runs) > 1:
-            where = ", ".join(f"{run.host} life {run.life} at {run.at:.0f}" for run in runs)
-            result.violations.append(f"job {job_id} ran {len(runs)} times: {where}")
+            again = len(runs) - 1 <= sum(any(since <= run.at <= until for run in runs) for since, until, _ in lost)
+            result.repeated += again
+            if not again:
+                where = ", ".join(f"{run.host} life {run.life} at {run.at:.0f}" for run in runs)
+                result.violations.append(f"job {job_id} ran {len(runs)} times: {where}")
         if job_id not in jobs and job_id not in set_aside:
-            result.violations.append(f"job {job_id} ran on {runs[0].host} at {runs[0].at:.0f}: the server knows none")
+            if any(since <= runs[0].at <= until for since, until, _ in lost):
+                result.forgotten += 1
+            else:
+                result.violations.append(
+                    f"job {job_id} ran on {runs[0].host} at {runs[0].at:.0f}: the server knows none"
+                )
     for job_id, row in jobs.items():
         if row["status"] in {"queued", "running"}:
             result.violations.append(f"job {job_id} never ended: {row['status']}")
@@ -262,8 +288,14 @@ def _check_verdicts(world: World, result: Result, jobs: dict[str, Any]) -> None:
             row = jobs.get(job_id)
             if row is None:
                 result.violations.append(f"{host.name}: its job {job_id} ({status}) is not on the server")
-            elif row["status"] != status:
+            elif row["status"] != status and not _put_back(world, host.name, job_id):
                 result.violations.append(f"{host.name}: job {job_id} is {status} there, {row['status']} on the server")
+
+
+def _put_back(world: World, host: str, job_id: str) -> bool:
+    """Whether the host was put back to a copy in which this run had not ended: what it says of it now is an echo."""
+    runs = world.book.by_job.get(job_id, [])
+    return any(since <= run.at + 3_600 and run.at <= until for run in runs for since, until, _ in world.losses.get(host, []))
 
 
 def _name(world: World, host_id: str) -> str:

@@ -6,6 +6,7 @@ id come from the seed (across processes PYTHONHASHSEED has to be the same too).
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import tempfile
@@ -46,6 +47,10 @@ class Result:
     runs: int = 0
     fates: Counter[str] = field(default_factory=Counter)
     applied: Counter[str] = field(default_factory=Counter)
+    repeated: int = 0
+    """Runs done again by a host put back to an old copy, or by two machines of one identity."""
+    forgotten: int = 0
+    """Runs whose only record was lost with their host's data directory."""
     violations: list[str] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     trace: list[str] = field(default_factory=list)
@@ -70,6 +75,8 @@ def simulate(setting: Setting, faults: Sequence[Fault] | None = None, *, full_tr
     except Exception as error:  # noqa: BLE001 - a crash of the product is a finding like any other
         result.violations.append(f"crash: {error!r}")
     finally:
+        if os.environ.get("SIM_KEEP"):
+            shutil.copytree(folder, os.environ["SIM_KEEP"], dirs_exist_ok=True)
         shutil.rmtree(folder, ignore_errors=True)
     result.trace = list(trace)
     result.seconds = time.perf_counter() - before
@@ -134,6 +141,8 @@ async def _calm(world: World) -> None:
         if host.fuse is not None:
             host.fuse.disarm()
         if not host.alive or host.fuse is None or host.fuse.blown:
+            if host.token is not None:  # a token is good for an hour: whoever calls an operator gets another
+                host.token = await world.operator.invite(host.name)
             await host.start()
     await trio.sleep(2 * 3_600)
     await world.operator.end_everything()

@@ -244,7 +244,7 @@ class SimHost:
             lambda token: self._dial(fuse, "/join", token, codec.join_answer),
             reconnect_max=60.0,
         )
-        self.host_id = identity.host_id
+        self.host_id, self.token = identity.host_id, None
         restic = PretendRestic(
             self._book, self.name, self.lives, self._seed, repo_missing=self._repo_missing, note=self._note
         )
@@ -299,6 +299,27 @@ class SimHost:
         """Return the id of the journal on disk (it never changes while a link stands)."""
         with closing(sqlite3.connect(self.journal)) as db:
             return str(db.execute("SELECT value FROM meta WHERE key = 'journal_id'").fetchone()[0])
+
+    def twin(self, folder: Path) -> SimHost:
+        """Return another machine with a copy of this one's disk, as a cloned virtual machine is one."""
+        twin = SimHost(
+            self.name,
+            folder,
+            self.clock,
+            server=self._server,
+            book=self._book,
+            nursery=self._nursery,
+            seed=self._seed,
+            offline=self._offline,
+            repo_missing=self._repo_missing,
+            note=lambda text: self._note(f"(twin) {text}"),
+        )
+        twin.lives = 1_000 + self.lives
+        for path in self.folder.iterdir():
+            if path.name.startswith("agent-identity"):
+                shutil.copyfile(path, folder / path.name)
+        copy_database(self.journal, twin.journal)
+        return twin
 
     def forget(self) -> None:
         """The data directory is lost."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import shutil
 from datetime import timedelta
 
 import trio
@@ -58,6 +57,8 @@ async def act(world: World, fault: Fault) -> None:
             await _restart(world, host, fault)
         case "server_restore":
             await _restore(world, fault)
+        case "twin":
+            await _twin(world, host, args["seconds"])
         case "relabel":
             world.applied["relabel"] += await world.operator.relabel(host.name, args["draw"])
         case _:
@@ -119,11 +120,11 @@ async def _restart(world: World, host: SimHost, fault: Fault) -> None:
         host.kill()
         await host.ended()
         if fault.kind == "lose_data":
-            world.losses.setdefault(host.name, []).append((0.0, trio.current_time()))
+            world.losses.setdefault(host.name, []).append((0.0, trio.current_time(), fault.kind))
             host.forget()
             host.token = token
         elif fault.kind == "roll_back":
-            world.losses.setdefault(host.name, []).append((copied_at, trio.current_time()))
+            world.losses.setdefault(host.name, []).append((copied_at, trio.current_time(), fault.kind))
             copy_database(copy, host.journal)
         await trio.sleep(min(fault.args["down"], 1_800) if token else fault.args["down"])
         await host.start()
@@ -143,7 +144,23 @@ async def _restore(world: World, fault: Fault) -> None:
         server.kill()
         await server.ended()
         world.restores.append((copied_at, trio.current_time()))
-        shutil.copyfile(copy, copy.with_suffix(".kept"))
+        for host in world.hosts:  # what was promised by an ack is told again: a new epoch asks for it
+            host.acked.clear()
         copy_database(copy, server.path)
         await trio.sleep(fault.args["down"])
         await server.start()
+
+
+async def _twin(world: World, host: SimHost, seconds: float) -> None:
+    """Let another machine with a copy of this one's disk run for a while beside it, and then be gone for good."""
+    if not host.journal.exists() or host.token is not None:
+        return
+    world.applied["twin"] += 1
+    loss = (trio.current_time(), trio.current_time() + seconds + 1, "twin")
+    world.losses.setdefault(host.name, []).append(loss)
+    twin = host.twin(world.folder / f"twin-of-{host.name}-{trio.current_time():.3f}")
+    await twin.start()
+    try:
+        await trio.sleep(seconds)
+    finally:
+        twin.kill()

@@ -17,7 +17,7 @@ from tests.simulation.processes import SimHost, SimServer
 
 @dataclass
 class World:
-    """One run. `losses`: for each host, when it lost its memory, or a part of it: (from, to) in virtual seconds.
+    """One run. `losses`: for each host, when it lost its memory, or a part of it: (from, to, how) in virtual seconds.
 
     `restores`: the same for the server.
     """
@@ -31,7 +31,7 @@ class World:
     book: Book
     note: Callable[[str], None]
     applied: Counter[str] = field(default_factory=Counter)
-    losses: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    losses: dict[str, list[tuple[float, float, str]]] = field(default_factory=dict)
     restores: list[tuple[float, float]] = field(default_factory=list)
     hands: dict[str, trio.Lock] = field(default_factory=dict)
 
