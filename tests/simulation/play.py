@@ -140,9 +140,10 @@ async def _calm(world: World) -> None:
             host.clock.thaw()
         if host.fuse is not None:
             host.fuse.disarm()
+        if host.token is not None:  # not joined yet, and a token is good for an hour: it gets another
+            host.token = await world.operator.invite(host.name)
+            host.kill()
         if not host.alive or host.fuse is None or host.fuse.blown:
-            if host.token is not None:  # a token is good for an hour: whoever calls an operator gets another
-                host.token = await world.operator.invite(host.name)
             await host.start()
     await trio.sleep(2 * 3_600)
     await world.operator.end_everything()
