@@ -125,7 +125,7 @@ def counted(span: Span, intervals: Sequence[Interval]) -> int:
     for interval in intervals:
         found = within(interval, span.first - SECOND, span.last)
         total += 0 if found is None else found.count
-    return max(total, 2) if total else max(span.count, 2)
+    return total or max(span.count, 2)
 
 
 def _edges(after: datetime, through: datetime, revision: int, intervals: Sequence[Interval]) -> Span | None:

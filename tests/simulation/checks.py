@@ -209,15 +209,15 @@ def _check_fates(world: World, result: Result, intervals: list[Interval], fates:
 
 def _check_alive(world: World, result: Result, intervals: list[Interval], fates: list[Any]) -> None:
     """With nothing wrong any more, schedules run: whatever has happened, nobody is left without backups."""
-    begin = world.setting.start + timedelta(days=world.setting.days, minutes=20)
-    end = begin + timedelta(minutes=90)
+    begin = world.setting.start + timedelta(days=world.setting.days)  # a run that hangs may last 40 minutes
+    end = begin + timedelta(minutes=110)
     slots = Slots(world.setting.start, end)
-    ran = {(row["schedule_id"], row["host_id"]) for row in fates if row["fate"] == "ran" and at(row["first_slot"]) > begin}
+    ran = {(row["schedule_id"], row["host_id"]) for row in fates if row["fate"] == "ran" and at(row["first_slot"]) >= begin}
     wrong = {host.host_id for host in world.hosts if abs(host.clock.offset) > timedelta(minutes=9)}
     for one in intervals:
         if one.begins < begin and (one.ends is None or one.ends > end) and one.enabled and one.host_id not in wrong:
             due = len(slots.of(one, begin, end))
-            if due and (one.schedule_id, one.host_id) not in ran:
+            if due > 1 and (one.schedule_id, one.host_id) not in ran:
                 pair = _pair(world, (one.schedule_id, one.host_id))
                 result.violations.append(f"no backup in the calm: {pair}, {due} slots from {begin} to {end}")
 
@@ -255,6 +255,8 @@ def _check_logs(world: World, result: Result, jobs: dict[str, Any], chunks: dict
     """Logs in order, without gaps but declared ones, equal to what was written."""
     for job_id, row in jobs.items():
         runs = world.book.by_job.get(job_id, [])
+        if len(runs) > 1:
+            continue  # two machines of one identity wrote it: judged in _check_runs
         written = runs[-1].lines if runs else []
         expected = 1
         for chunk in chunks.get(job_id, ()):

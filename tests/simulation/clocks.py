@@ -20,6 +20,10 @@ class MachineClock:
         """Return what this machine takes for the current instant."""
         return self._frozen or self._running()
 
+    def another(self) -> MachineClock:
+        """Return the clock of a machine that was set like this one."""
+        return MachineClock(self._start, skew=self.offset)
+
     def step(self, by: timedelta) -> None:
         """Set it forward or back."""
         self.offset += by

@@ -305,7 +305,7 @@ class SimHost:
         twin = SimHost(
             self.name,
             folder,
-            self.clock,
+            self.clock.another(),
             server=self._server,
             book=self._book,
             nursery=self._nursery,
