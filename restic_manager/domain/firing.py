@@ -150,6 +150,24 @@ def interval_at(slot: datetime, intervals: Sequence[Interval], offset: timedelta
     return next((interval for interval in reversed(intervals) if _holds(interval, slot, offset)), None)
 
 
+def ran_under(slot: datetime, intervals: Sequence[Interval], offset: timedelta = timedelta()) -> Interval:
+    """Given the slot of a run that a host began by itself, and its intervals, return the one whose timing it was.
+
+    That is the one that held it. A host that had not heard of a change went by the newest timing before it that has such
+    a slot. A run that no timing known here explains (the server is an old copy) stands under what was in force.
+    """
+    there = interval_at(slot, intervals, offset) or intervals[-1]
+    before = (one for one in reversed(intervals) if one.valid_from + offset < slot and one is not there)
+    return next((one for one in (there, *before) if _is_slot(one, slot)), there)
+
+
+def _is_slot(interval: Interval, slot: datetime) -> bool:
+    try:
+        return Timetable(interval.timing).holds(slot)
+    except InputError:  # a zone that this machine's tables do not know any more
+        return False
+
+
 def _of_revision(slot: datetime, revision: int, intervals: Sequence[Interval], offset: timedelta) -> Interval | None:
     """Return the interval of this revision that holds the slot, with tolerance in the slot's favour."""
     return next(

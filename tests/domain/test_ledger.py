@@ -267,8 +267,6 @@ def test_what_is_left_of_a_stretch_is_counted_anew() -> None:
     taken = [Stretch(at(0), at(0)), Stretch(at(3), at(4)), Stretch(at(8.5), at(20))]
     assert remainder(told, 1, owned, taken) == [Span(at(1), at(2), 2), Span(at(5), at(8), 4)]
     assert remainder(told, 1, owned, [Stretch(at(-1), at(9))]) == []
-    beyond = remainder(Span(owned_last := at(8), at(20), 13), 1, owned, [])
-    assert beyond == [Span(owned_last, at(20), 1)], "the slots after the revision's end were none"
     assert remainder(told, 1, owned, [Stretch(at(-3), at(-1))]) == [told]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import trio
@@ -34,6 +35,10 @@ class World:
     losses: dict[str, list[tuple[float, float, str]]] = field(default_factory=dict)
     restores: list[tuple[float, float]] = field(default_factory=list)
     hands: dict[str, trio.Lock] = field(default_factory=dict)
+
+    def instant(self, seconds: float) -> datetime:
+        """Return what a clock that is right shows at this virtual second."""
+        return self.setting.start + timedelta(seconds=seconds)
 
     def held(self, what: str) -> trio.Lock:
         """Return the lock of a machine: one fault at a time starts and ends its process."""

@@ -129,7 +129,7 @@ def adopt(
         return "it names a schedule that is not this host's and never was"
     if slot > now + firing.FUTURE_LIMIT:
         return f"its slot {slot_text(slot)} is in the future"
-    interval = firing.interval_at(slot, owned, timedelta(seconds=clock_offset)) or owned[-1]
+    interval = firing.ran_under(slot, owned, timedelta(seconds=clock_offset))
     return _make(
         tx,
         job_id,
