@@ -244,8 +244,7 @@ class Slots:
             if pending.slot != answer.scheduled_at or pending.revision != answer.revision:
                 return
             if answer.answer == "rejected" and answer.code == "superseded":
-                # The new set is on its way; it says whether this slot is one of the new revision's.
-                changes = [Change(answer.schedule_id, Step(replace(tracked.mark, sent=False, superseded=True)))]
+                changes = [Change(answer.schedule_id, tracked.superseded(now))]
             elif answer.answer == "rejected":
                 logger.warning("slot %s: not run: %s", slot_text(pending.slot), answer.message or answer.code)
                 changes = [Change(answer.schedule_id, tracked.rejected(answer.code or "", now))]

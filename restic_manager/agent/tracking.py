@@ -64,6 +64,26 @@ class Tracked:
         fate = Decided(fire.revision, fire.slot, fire.slot, 1, Fate.REJECTED, code)
         return replace(step, decided=(fate, *step.decided))
 
+    def superseded(self, now: datetime) -> Step:
+        """Return the step after the server refused the pending fire: another revision was in force at its slot.
+
+        As long as the entry here is of the fire's own revision, the news is under way and says whether the slot is one
+        of the new revision's. Where it has overtaken the refusal, that is known now and nothing else would say it.
+        """
+        fire = self.mark.pending
+        if fire is None or (self.entry is not None and self.entry.revision == fire.revision):
+            return Step(replace(self.mark, sent=False, superseded=True))
+        reason = "removed"
+        if self.entry is not None:
+            plan = plan_of(self.entry)
+            if plan.enabled and plan.timetable.holds(fire.slot):
+                again = replace(fire, revision=plan.revision)
+                return Step(replace(self.mark, pending=again, sent=False, superseded=False))
+            reason = f"superseded by revision {plan.revision}" if plan.enabled else "disabled"
+        step = self.closed(now)
+        fate = Decided(fire.revision, fire.slot, fire.slot, 1, Fate.SKIPPED, reason)
+        return replace(step, decided=(fate, *step.decided))
+
 
 @dataclass(frozen=True)
 class Change:

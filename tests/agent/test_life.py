@@ -150,6 +150,35 @@ class TestSets:
             assert len(here.restic.ran) == 1
             assert decided(desk) == []
 
+    @pytest.mark.parametrize("cron", ["*/10,5 * * * *", "2 * * * *", None])
+    async def test_a_refusal_that_the_new_set_has_overtaken_is_settled_at_once(
+        self, cron: str | None, tmp_path: Path, autojump_clock: MockClock
+    ) -> None:
+        """The set came first, so no set will follow that says what becomes of the refused slot."""
+        async with world(tmp_path) as here:
+            await here.start()
+            desk = await here.connected()
+            await desk.apply(entry(cron="*/5 * * * *"))
+            fire = await desk.next(ScheduleFire)
+            if cron is None:
+                await desk.apply(version=2, ended=(Ended(schedule_id="s1", ended_at=at(4.99)),))
+            else:
+                await desk.apply(entry(cron=cron, revision=2, since=at(4.99)), version=2)
+            await desk.say(
+                ScheduleFired(
+                    schedule_id="s1", revision=1, scheduled_at=fire.scheduled_at, answer="rejected", code="superseded"
+                )
+            )
+            if cron == "*/10,5 * * * *":
+                again = await desk.next(ScheduleFire)
+                assert (again.scheduled_at, again.revision) == (at(5), 2)
+                return
+            told = await desk.next(SlotDecided)
+            reason = "removed" if cron is None else "superseded by revision 2"
+            assert (told.first, told.count, told.fate, told.reason) == (at(5), 1, Fate.SKIPPED, reason)
+            assert here.journal is not None
+            assert await here.journal.read(lambda db: db.execute("SELECT COUNT(*) FROM fires").fetchone()) == (0,)
+
 
 class TestRuns:
     async def test_a_tick_becomes_a_run_and_comes_back(self, tmp_path: Path, autojump_clock: MockClock) -> None:
