@@ -79,7 +79,7 @@ class Tracked:
             if plan.enabled and plan.timetable.holds(fire.slot):
                 again = replace(fire, revision=plan.revision)
                 return Step(replace(self.mark, pending=again, sent=False, superseded=False))
-            reason = f"superseded by revision {plan.revision}" if plan.enabled else "disabled"
+            reason = f"superseded by revision {plan.revision}" if plan.enabled else plan.off_reason
         step = self.closed(now)
         fate = Decided(fire.revision, fire.slot, fire.slot, 1, Fate.SKIPPED, reason)
         return replace(step, decided=(fate, *step.decided))
