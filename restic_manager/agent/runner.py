@@ -143,7 +143,8 @@ class Runner:
         failure = Failure(
             code="cancelled", message=f"cancelled before it started: {command.reason or 'by an operator'}"
         )
-        key = records.JobKey(command.job_id) if job is None else _key(job.order)
+        # A fire that waits for just this job ends with it, in the same commit: no order will ever come for it.
+        key = self._slots.key_of(command.job_id) if job is None else _key(job.order)
         await self._finish(key, Outcome(status=Status.CANCELLED, error=failure))
 
     def claims(self) -> tuple[JobClaim, ...]:

@@ -260,11 +260,17 @@ class Slots:
     async def ended_elsewhere(self, job_id: str, now: datetime) -> None:
         """The server says this job ended without running here: if a pending fire is its, close it."""
         async with self._lock:
-            for schedule_id, tracked in self._tracked.items():
-                pending = tracked.mark.pending
-                if pending is not None and slot_job_id(schedule_id, self._host_id, pending.slot) == job_id:
-                    await self._commit([Change(schedule_id, tracked.closed(now))])
-                    return
+            schedule_id = self.key_of(job_id).schedule_id
+            if schedule_id is not None:
+                await self._commit([Change(schedule_id, self._tracked[schedule_id].closed(now))])
+
+    def key_of(self, job_id: str) -> records.JobKey:
+        """Given the id of a job whose order has not come, return its key, with the slot if a fire waits for it here."""
+        for schedule_id, tracked in self._tracked.items():
+            pending = tracked.mark.pending
+            if pending is not None and slot_job_id(schedule_id, self._host_id, pending.slot) == job_id:
+                return records.JobKey(job_id, schedule_id, pending.slot)
+        return records.JobKey(job_id)
 
     # -- jobs ----------------------------------------------------------------------------------------------------------
 

@@ -158,7 +158,7 @@ def _not_too_often(tx: Connection, host: HostRow, verdict: Accepted, now: dateti
 def _foreign(tx: Connection, host_id: str, claims: Sequence[JobClaim]) -> str | None:
     """Return the id of a claimed job that is another host's, None for none."""
     known = job_rows.find_many(tx, [claim.job_id for claim in claims])
-    return next((job.id for job in known.values() if job.host_id != host_id), None)
+    return next((job.id for job in known.values() if jobs.is_anothers(job, host_id)), None)
 
 
 def _take_claims(tx: Connection, greeting: Greeting, claims: Sequence[JobClaim], now: datetime) -> None:
@@ -179,7 +179,7 @@ def _take_claims(tx: Connection, greeting: Greeting, claims: Sequence[JobClaim],
             )
             # What does not check out is told again by its reports, and set aside there.
             job = None if isinstance(adopted, str) else adopted
-        if job is None:
+        if job is None or job.host_id != greeting.host.id:
             continue
         job = jobs.settle(tx, job, lifecycle.apply_claim(job.state, now=now), now=now, ripple=greeting.ripple)
         greeting.ripple.jobs.add(job.id)

@@ -251,7 +251,8 @@ class _Batch:
             job = adopted
             self._taken.ripple.jobs.add(job.id)
         if job.host_id != self._host_id:
-            raise _Unusable(f"job {job_id} is another host's", foreign=True)
+            foreign = jobs.is_anothers(job, self._host_id)
+            raise _Unusable(f"job {job_id} is another host's", foreign=foreign)
         self._jobs[job_id] = job
         return job
 

@@ -218,7 +218,12 @@ class HostSessions:
             if has == (epoch, version):
                 return []
             version, entries, ended = assignments.schedule_set(
-                tx, session.host_id, epoch=epoch, standing_orders=standing_orders, unseal=unseal
+                tx,
+                session.host_id,
+                epoch=epoch,
+                standing_orders=standing_orders,
+                unseal=unseal,
+                now=self._services.clock.now(),
             )
             return assignments.set_message_parts(version, epoch, entries, ended)
 

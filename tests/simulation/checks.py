@@ -235,6 +235,8 @@ def _check_runs(world: World, result: Result, jobs: dict[str, Any], set_aside: s
     result.runs = len(world.book.runs)
     for job_id, runs in world.book.by_job.items():
         lost = world.losses.get(runs[0].host, [])
+        if len({run.host for run in runs}) > 1 and world.restores:
+            continue  # an init that the server, put back to an old copy, gave to another host than before
         if len(runs) > 1:
             again = len(runs) - 1 <= sum(any(since <= run.at <= until for run in runs) for since, until, _ in lost)
             result.repeated += again
@@ -308,6 +310,8 @@ def _check_verdicts(world: World, result: Result, jobs: dict[str, Any], set_asid
 def _put_back(world: World, host: str, job_id: str) -> bool:
     """Whether the host was put back to a copy in which this run had not ended: what it says of it now is an echo."""
     runs = world.book.by_job.get(job_id, [])
+    if len({run.host for run in runs}) > 1:
+        return bool(world.restores)
     return any(since <= run.at + 3_600 and run.at <= until for run in runs for since, until, _ in world.losses.get(host, []))
 
 

@@ -76,11 +76,11 @@ def hosts_of(tx: Connection, schedule_id: str) -> list[str]:
 
 
 def schedule_set(
-    tx: Connection, host_id: str, *, epoch: str, standing_orders: bool, unseal: Unseal
+    tx: Connection, host_id: str, *, epoch: str, standing_orders: bool, unseal: Unseal, now: datetime
 ) -> tuple[int, list[Entry], list[Ended]]:
     """Given a host, return the version of its set, every entry of it, and what ended since the version it has applied.
 
-    epoch: this store's. standing_orders: whether this agent runs them; only then secrets are opened.
+    decided_through is never after `now`: a clock that was fast has decided more than it could know. epoch: this store's. standing_orders: whether this agent runs them; only then secrets are opened.
     """
     host = tx.execute(
         select(
@@ -122,7 +122,7 @@ def schedule_set(
                 offline=schedule.offline,
                 max_lateness=schedule.max_lateness,
                 effective_from=row["valid_from"],
-                decided_through=row["decided_through"],
+                decided_through=None if row["decided_through"] is None else min(row["decided_through"], now),
                 standing_order=order,
             )
         )

@@ -69,7 +69,7 @@ def close_lost(tx: Connection, host_id: str, *, clock_offset: float, now: dateti
     query = select(assignments.c.schedule_id).distinct().where(assignments.c.host_id == host_id)
     for schedule_id in tx.execute(query.order_by(assignments.c.schedule_id)).scalars().all():
         pair = Pair(schedule_id, host_id)
-        decided_through = fates.newest(tx, pair)
+        decided_through = fates.newest(tx, pair, now)
         if decided_through is None:
             continue
         owned = shifted(of_pair(tx, pair).intervals, clock_offset)

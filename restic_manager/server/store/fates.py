@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Struct
 from sqlalchemy import Connection, Row, bindparam, select
 
-from restic_manager.domain.firing import Interval, KnownFate
+from restic_manager.domain.firing import FUTURE_LIMIT, Interval, KnownFate
 from restic_manager.domain.instants import slot_text
 from restic_manager.domain.ledger import Fated
 from restic_manager.domain.model import Evidence, Fate
@@ -40,11 +40,25 @@ class Stored(Struct, frozen=True):
 
     row_id: int
     fate: Fated
+    recorded_at: datetime
 
     @property
     def stretch(self) -> Stretch:
         """The time it stands for."""
         return Stretch(self.fate.first, self.fate.last)
+
+    @property
+    def firm(self) -> Stretch | None:
+        """The part of it that an agent's later word does not change, None for none.
+
+        What was told before its time came from a clock that was fast, and does not bind the host once that is set.
+        """
+        if self.fate.fate is Fate.RAN:
+            return self.stretch
+        if self.fate.by == SERVER:
+            return None
+        through = min(self.fate.last, self.recorded_at + FUTURE_LIMIT)
+        return Stretch(self.fate.first, through) if through >= self.fate.first else None
 
     @property
     def known(self) -> KnownFate:
@@ -110,17 +124,18 @@ def record(
         by=by,
     )
     there = overlapping(tx, pair, first, last)
-    firm = [one for one in there if by == SERVER or one.fate.by == AGENT]
-    pieces = remainder(Span(first, last, count), revision, intervals, [one.stretch for one in firm])
+    taken = [one.stretch if by == SERVER else one.firm for one in there]
+    pieces = remainder(Span(first, last, count), revision, intervals, [stretch for stretch in taken if stretch])
     if not pieces:
-        if not firm or any(one.fate.fate is fate and one.fate.revision == revision for one in firm):
+        firm = [one.fate for one, stretch in zip(there, taken, strict=True) if stretch]
+        if not firm or any(one.fate is fate and one.revision == revision for one in firm):
             return None
-        held = firm[0].fate
+        held = firm[0]
         why = f" ({held.reason})" if held.reason else ""
         return f"it says {fate} of slots that have their fate: {slot_text(held.first)} is {held.fate}{why}"
-    for one in there:
-        if one not in firm:
-            cut_out(tx, pair, one, [Stretch(piece.first, piece.last) for piece in pieces], intervals=intervals, now=now)
+    for one, stretch in zip(there, taken, strict=True):
+        if stretch != one.stretch:
+            cut_out(tx, pair, one, [Stretch(piece.first, piece.last) for piece in pieces], intervals=intervals)
     _insert(tx, pair, [_piece(told, piece) for piece in pieces], now)
     return None
 
@@ -147,19 +162,18 @@ def cut_out(
     stretches: Sequence[Stretch],
     *,
     intervals: Sequence[Interval],
-    now: datetime,
 ) -> None:
     """Given a recorded fate and stretches in order that turn out to be otherwise, leave it to its other slots."""
     fate = stored.fate
     rest = remainder(Span(fate.first, fate.last, fate.count), fate.revision, intervals, stretches)
     tx.execute(fates.delete().where(fates.c.id == stored.row_id))
-    _insert(tx, pair, [_piece(fate, piece) for piece in rest], now)
+    _insert(tx, pair, [_piece(fate, piece) for piece in rest], stored.recorded_at)
 
 
-def newest(tx: Connection, pair: Pair) -> datetime | None:
-    """Given a schedule on a host, return the newest slot that has a fate."""
+def newest(tx: Connection, pair: Pair, now: datetime) -> datetime | None:
+    """Given a schedule on a host, return the newest slot that has a fate: now, where fates reach beyond it."""
     found: datetime | None = tx.execute(_NEWEST, _key(pair)).scalar()
-    return found
+    return None if found is None else min(found, now)
 
 
 def page(tx: Connection, pair: Pair, *, since: datetime, until: datetime, limit: int) -> list[Stored]:
@@ -235,4 +249,4 @@ def _stored(row: Row[Any]) -> Stored:
         evidence=None if found["evidence"] is None else _evidence.decode(found["evidence"]),
         by=found["decided_by"],
     )
-    return Stored(found["id"], fate)
+    return Stored(found["id"], fate, found["recorded_at"])

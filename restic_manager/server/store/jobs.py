@@ -118,6 +118,15 @@ def unfinished_init(tx: Connection, repo_id: str) -> str | None:
     return found
 
 
+def is_anothers(job: JobRow, host_id: str) -> bool:
+    """Given a job and a host that claims it, return whether that is a claim on what is another host's.
+
+    An init that was never sent moves to a host that is there. So a server put back to an old copy may give it to
+    another host than the one that knows it: that one's claim is true, of a time this server has forgotten.
+    """
+    return job.host_id != host_id and not job.kind.exclusive
+
+
 def hosts_of_repo(tx: Connection, repo_id: str) -> list[str]:
     """Given a repository, return the ids of hosts that have a schedule on it now, in a stable order."""
     rows = tx.execute(

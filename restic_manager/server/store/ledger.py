@@ -191,7 +191,7 @@ def _read(
         until=until,
         now=now,
         presence=presence,
-        decided_through=fates.newest(tx, pair),
+        decided_through=fates.newest(tx, pair, now),
     )
 
 

@@ -57,8 +57,9 @@ def take_fire(tx: Connection, fire: ScheduleFire, *, caller: Caller, now: dateti
     work = None if run else find_work(tx, fire.schedule_id)
     owned = () if work is None else intervals(tx, fire.schedule_id, caller.host_id)
     there = fates.at(tx, Pair(fire.schedule_id, caller.host_id), slot) if owned and not run else None
-    # What the server alone thought, or was told of another revision's slots, is no reason to refuse a run.
-    decided = there is not None and there.fate.by == fates.AGENT and there.fate.revision == fire.revision
+    # What the server alone thought, was told too early or of another revision's slots is no reason to refuse a run.
+    firm = None if there is None else there.firm
+    decided = there is not None and firm is not None and slot <= firm.last and there.fate.revision == fire.revision
     answer = firing.answer_fire(
         slot,
         fire.revision,
@@ -220,7 +221,7 @@ def _make(
         sent_at=sent_at,
     )
     if there is not None:
-        fates.cut_out(tx, Pair(schedule_id, host_id), there, [Stretch(slot, slot)], intervals=owned, now=now)
+        fates.cut_out(tx, Pair(schedule_id, host_id), there, [Stretch(slot, slot)], intervals=owned)
     fates.record_ran(
         tx,
         schedule_id=schedule_id,
