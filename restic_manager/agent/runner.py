@@ -126,8 +126,7 @@ class Runner:
     async def cancel(self, command: CommandCancel) -> None:
         """Take a cancel: stop the job, or remember that it is never to start; or hear that it ended on the server."""
         if command.status is not None:
-            self._waiting = deque(job for job in self._waiting if job.order.job_id != command.job_id)
-            await self._slots.ended_elsewhere(command.job_id, self._clock.now())
+            await self._ended_elsewhere(command.job_id)
             return
         job = self._find(command.job_id)
         if job is not None and job not in self._waiting:
@@ -146,6 +145,14 @@ class Runner:
         # A fire that waits for just this job ends with it, in the same commit: no order will ever come for it.
         key = self._slots.key_of(command.job_id) if job is None else _key(job.order)
         await self._finish(key, Outcome(status=Status.CANCELLED, error=failure))
+
+    async def _ended_elsewhere(self, job_id: str) -> None:
+        """A job has ended on the server without having run here: what waits for it here goes on without."""
+        job = self._find(job_id)
+        if job is not None and job in self._waiting:
+            self._waiting.remove(job)
+            await self._slots.job_ended(_key(job.order), self._clock.now())
+        await self._slots.ended_elsewhere(job_id, self._clock.now())
 
     def claims(self) -> tuple[JobClaim, ...]:
         """Return the jobs that wait for the runner, for the hello (running and finished ones are in the journal)."""

@@ -292,7 +292,7 @@ class Slots:
             await self._commit(changes, also=also)
 
     async def job_ended(
-        self, key: records.JobKey, now: datetime, *, also: Callable[[sqlite3.Connection], None]
+        self, key: records.JobKey, now: datetime, *, also: Callable[[sqlite3.Connection], None] | None = None
     ) -> None:
         """Commit that a job ended (`also` writes its rows) together with the release of the held slot."""
         async with self._lock:

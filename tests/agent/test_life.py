@@ -294,6 +294,42 @@ class TestRuns:
             await desk.say(CommandCancel(job_id=job_id, status=Status.CANCELLED))
             assert (await desk.next(ScheduleFire)).scheduled_at == at(2)
 
+    async def test_a_cancelled_job_whose_order_never_came_releases_its_slot(
+        self, tmp_path: Path, autojump_clock: MockClock
+    ) -> None:
+        """Found by the simulation: the agent answered the cancel itself, and the fire stayed open for ever."""
+        async with world(tmp_path) as here:
+            await here.start()
+            desk = await here.connected()
+            await desk.apply(entry())
+            fire = await desk.next(ScheduleFire)
+            await desk.say(dispatched(fire))
+            await trio.sleep(90)
+            await desk.say(CommandCancel(job_id=slot_job_id("s1", "host-1", at(1)), reason="by ana"))
+            assert (await desk.next(JobFinished)).outcome.status is Status.CANCELLED
+            assert (await desk.next(ScheduleFire)).scheduled_at == at(2)
+
+    async def test_a_job_that_waits_here_and_ended_on_the_server_releases_its_schedule(
+        self, tmp_path: Path, autojump_clock: MockClock
+    ) -> None:
+        """Found by the simulation: the schedule counted the job as unfinished until the agent was started again."""
+        async with world(tmp_path) as here:
+            here.restic.seconds = 3_000
+            await here.start()
+            desk = await here.connected()
+            await desk.apply(entry(cron="@every 10m"))
+            await desk.say(order(None, "other", job_id="long"))
+            await desk.next(JobStarted)
+            fire = await desk.next(ScheduleFire)
+            await desk.say(dispatched(fire))
+            mine = order(fire.scheduled_at)
+            await desk.say(mine)
+            await trio.testing.wait_all_tasks_blocked()
+            await desk.say(CommandCancel(job_id=mine.job_id, status=Status.CANCELLED))
+            again = await desk.next(ScheduleFire)
+            assert again.scheduled_at == fire.scheduled_at + timedelta(minutes=10)
+            assert [job for job, _ in here.restic.ran] == ["long"]
+
     @pytest.mark.parametrize("code", ["disabled", "not_a_target", "future"])
     async def test_a_rejected_fire_is_closed(self, code: str, tmp_path: Path, autojump_clock: MockClock) -> None:
         async with world(tmp_path) as here:

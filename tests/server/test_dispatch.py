@@ -17,7 +17,7 @@ from restic_manager.protocol.api import ScheduleEdit
 from restic_manager.protocol.messages import CommandCancel, CommandRun, JobFinished, ScheduleSet, SlotDecided
 from restic_manager.server.janitor import Janitor
 from restic_manager.server.store import host_changes, hosts, schedule_changes, schedules
-from restic_manager.server.store.schema import fates, jobs, secrets
+from restic_manager.server.store.schema import fates, jobs, quarantine, secrets
 from tests.server.world import DONE, START, ScriptedAgent, World, claim, failed, open_world, slot_after
 
 
@@ -500,6 +500,31 @@ async def test_an_init_never_sent_moves_to_a_host_that_is_there(tmp_path: Path, 
                 await first.link.close()
                 assert (await second.hear(CommandRun)).job_id == init_id
                 assert (await world.job(init_id)).host_id == ids[1]
+
+
+async def test_who_had_an_init_before_it_moved_may_speak_of_it(tmp_path: Path, autojump_clock: MockClock) -> None:
+    """Found by the simulation: a server put back to an old copy moved an init that its first host had run long ago."""
+    async with open_world(tmp_path) as world:
+        ids = [await world.join(name) for name in ("web1", "web2")]
+        await world.repo()
+        await world.schedule("minutely", all=True)
+        async with world.agent(ids[0]) as first:
+            await world.dispatcher.run_schedule("minutely", "web1")
+            order = await first.hear(CommandRun)
+            await first.acked(await first.finish(order, failed("repo_missing")))
+            init = await first.hear(CommandRun)
+            elsewhere = jobs.update().where(jobs.c.id == init.job_id).values(host_id=ids[1], sent_at=None)
+            await world.write(lambda tx: tx.execute(elsewhere))
+            await first.acked(await first.finish(init, DONE))
+            assert world.hub.online(ids[0])
+        reasons = await world.read(lambda tx: tx.execute(select(quarantine.c.reason)).scalars().all())
+        assert len(reasons) == 1
+        assert "another host" in reasons[0]
+        assert (await world.job(init.job_id)).host_id == ids[1]
+        async with world.agent(ids[0], outbox=first.head(), jobs=(claim(init),)) as first:
+            assert world.hub.online(ids[0])
+            await first.link.close()
+        assert (await world.job(init.job_id)).status is Status.QUEUED, "what is another's is not settled by a claim"
 
 
 async def test_an_init_finds_a_host_that_got_the_repository_later(tmp_path: Path, autojump_clock: MockClock) -> None:

@@ -319,7 +319,7 @@ async def told(
     host = await store.read(lambda tx: hosts.resolve(tx, name))
     return await store.read(
         lambda tx: assignments.schedule_set(
-            tx, host.id, epoch=epoch, standing_orders=standing_orders, unseal=SEALER.unseal
+            tx, host.id, epoch=epoch, standing_orders=standing_orders, unseal=SEALER.unseal, now=at(99)
         )
     )
 
