@@ -56,9 +56,9 @@ class Plan:
             phase = replace(phase, revision=turn.revision, enabled=turn.enabled, off_reason=reason)
         yield phase, None
 
-    def at(self, slot: datetime) -> Plan:
-        """Given a slot, return what holds there."""
-        return next(phase for phase, through in self.phases() if through is None or slot <= through)
+    def at(self, instant: datetime) -> Plan:
+        """Given an instant, return what holds there."""
+        return next(phase for phase, through in self.phases() if through is None or instant <= through)
 
     def running(self) -> tuple[Plan, datetime | None] | None:
         """Return what runs in the end, and after which instant (None: any); None where nothing ever does by itself."""

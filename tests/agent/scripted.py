@@ -69,6 +69,8 @@ def entry(
     splay: int = 0,
     offline: OfflineRule = OfflineRule.RUN,
     with_order: bool = False,
+    off_reason: str | None = None,
+    turns: tuple[Turn, ...] = (),
 ) -> Entry:
     return Entry(
         schedule_id=schedule_id,
@@ -80,6 +82,8 @@ def entry(
         offline=offline,
         effective_from=since,
         standing_order=StandingOrder(spec=SPEC, repo=REPO, restic_host="web1") if with_order else None,
+        off_reason=off_reason,
+        turns=turns,
     )
 
 
