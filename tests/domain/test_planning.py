@@ -227,10 +227,11 @@ class TestChange:
         assert step.mark == Mark(at(9))
 
 
-def paused(*turns: tuple[float, int, str | None], revision: int = 2, **options: object) -> Plan:
+def paused(*turns: tuple[float, int, str | None], revision: int = 2, **more: object) -> Plan:
     """Off for `one`; then from these minutes on of these revisions: off for that reason, or (None) on."""
     made = [Turn(at=at(when), revision=number, enabled=why is None, off_reason=why) for when, number, why in turns]
-    return plan(revision=revision, enabled=False, off_reason="one", turns=tuple(made), **options)
+    off = plan(revision=revision, enabled=False, off_reason="one", turns=tuple(made))
+    return replace(off, **more)  # type: ignore[arg-type]  # more of Plan's own fields
 
 
 class TestTurns:
@@ -309,6 +310,17 @@ class TestTurns:
         assert (unsent.mark, unsent.wake) == (Mark(at(7)), at(21))
         sent = planning.change(off, longer, replace(fired, sent=True), effective_from=at(3.2), decided_through=None)
         assert sent.mark.pending == fired.pending, "only the server's answer ends it"
+
+    def test_ended_and_begun_anew_while_away(self) -> None:
+        """What ran after the end that was known, ran; a slot of the new pause's time does not."""
+        off, new = paused((3.5, 3, None)), paused((20.5, 6, None), revision=5, off_reason="new")
+        still = planning.change(off, new, Mark(NOON), effective_from=at(2.5), decided_through=None)
+        assert still.decided == (Decided(2, at(1), at(2), 2, Fate.SKIPPED, "one"),)
+        went_on = replace(planning.look(off, Mark(NOON), at(4)).mark, pending=None)
+        looked = planning.look(off, went_on, at(8))
+        step = planning.change(off, new, looked.mark, effective_from=at(6.5), decided_through=None)
+        assert step.decided == (Decided(3, at(8), at(8), 1, Fate.SKIPPED, "new"),)
+        assert (step.mark, step.wake) == (Mark(at(8)), at(21))
 
     def test_the_news_of_a_pause_comes_after_its_end(self) -> None:
         """A fire of the pause's time is skipped with its reason, one behind the end takes the revision of then."""
