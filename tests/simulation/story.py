@@ -24,8 +24,18 @@ from restic_manager.agent import records
 from restic_manager.agent.identity import Identity
 from restic_manager.domain.cron import Timetable
 from restic_manager.domain.model import BackupSpec, Overlap, Status, Timing
+from restic_manager.domain.pausing import Scope
 from restic_manager.protocol.api import RunRequest, ScheduleEdit, ScheduleRequest
-from restic_manager.server.store import host_changes, hosts, repos, schedule_changes, schedules
+from restic_manager.server.store import (
+    host_changes,
+    hosts,
+    pause_changes,
+    pauses,
+    repos,
+    schedule_changes,
+    schedules,
+)
+from restic_manager.server.store.pause_changes import FLEET, Target
 from restic_manager.server.store.schema import assignments, fates, jobs, log_chunks
 from tests.simulation.world import SimHost, World, open_world
 
@@ -42,6 +52,8 @@ CRONS = (
 )
 ZONES = ("UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe")
 KINDS = ("cut", "flaky", "partition", "kill_agent", "kill_server", "step", "edit", "toggle", "run", "cancel")
+PAUSES = ("pause", "resume")
+"""Besides, where a story is to have them: the seeds of stories without them stay what they were."""
 SETTLE = timedelta(hours=3)
 """How long everything is up and left alone before the books are checked."""
 
@@ -186,7 +198,7 @@ async def _serve_later(world: World, seconds: float) -> None:
 async def _operate(world: World, fault: Fault) -> bool:
     """What operators do. Timing is only changed while every host hears it: the rest is the ledger's to close."""
     server = world.server
-    if server is None or (fault.kind in {"edit", "toggle"} and not world.online()):
+    if server is None or (fault.kind in {"edit", "toggle", *PAUSES} and not world.online()):
         return False
     services = server.services
     dice = random.Random(fault.amount)
@@ -204,6 +216,26 @@ async def _operate(world: World, fault: Fault) -> bool:
                 lambda tx: schedule_changes.edit(tx, schedule, wanted, now=now, default_zone="UTC")
             )
             services.hub.sets_changed(changed.hosts)
+        case "pause":
+            known = await services.store.read(lambda tx: schedules.resolve(tx, name))
+            host = world.hosts[fault.host].identity
+            target = dice.choice(
+                [FLEET, Target(Scope.HOST, host.host_id, host.host_name), Target(Scope.SCHEDULE, known.id, name)]
+            )
+            until = None if dice.random() < 0.15 else now + timedelta(seconds=dice.uniform(60, 7_200))
+            services.hub.sets_changed(
+                await services.store.write(
+                    lambda tx: pause_changes.pause(tx, target, reason=str(target), until=until, now=now)
+                )
+            )
+            services.pauses_changed.ring()
+        case "resume":
+            held = await services.store.read(lambda tx: pauses.holding(tx, now))
+            if not held:
+                return False
+            one = dice.choice(held)
+            paused = Target(one.scope, one.target, one.name)
+            services.hub.sets_changed(await services.store.write(lambda tx: pause_changes.resume(tx, paused, now=now)))
         case "run":
             await services.dispatcher.run_schedule(name, RunRequest().host)
         case "cancel":

@@ -8,7 +8,7 @@ import pytest
 
 from restic_manager.domain import planning
 from restic_manager.server import reports
-from tests.simulation.story import faults_of, play
+from tests.simulation.story import PAUSES, faults_of, play
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -21,6 +21,14 @@ def test_every_slot_has_one_fate_whatever_dies(seed: int) -> None:
     result = play(seed, faults, hours=HOURS, hosts=HOSTS)
     assert result.violations == []
     assert result.slots > 40
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_every_slot_has_one_fate_whatever_pauses_end_when(seed: int) -> None:
+    kinds = ("partition", "kill_agent", "kill_server", *PAUSES, *PAUSES)
+    result = play(seed, faults_of(seed, hours=8, hosts=HOSTS, kinds=kinds), hours=8, hosts=HOSTS)
+    assert result.violations == []
+    assert result.faults["pause"] > 0
 
 
 class TestPlantedMistakes:

@@ -34,6 +34,7 @@ from restic_manager.secrets import Sealer
 from restic_manager.server.agents import AgentsDoor
 from restic_manager.server.dispatch import Dispatcher
 from restic_manager.server.hub import Hub
+from restic_manager.server.janitor import Janitor
 from restic_manager.server.services import Services
 from restic_manager.server.store.writer import Store, open_store
 
@@ -285,6 +286,7 @@ class World:
                 )
                 nursery = await stack.enter_async_context(trio.open_nursery())
                 nursery.start_soon(dispatcher.run)
+                nursery.start_soon(Janitor(services).run)
                 task_status.started(SimServer(services, AgentsDoor(services), nursery, fuse))
                 await trio.sleep_forever()
 
