@@ -268,3 +268,19 @@ async def test_turns_that_make_no_sense_are_refused_with_their_entry_alone(
             (name, "invalid_input") for name in ("w1", "w2", "w3")
         ]
         assert (await desk.next(ScheduleFire)).schedule_id == "s1"
+
+
+async def test_a_fire_from_before_the_pause_runs_when_it_has_ended(tmp_path: Path, autojump_clock: MockClock) -> None:
+    """It was sent and never answered, and the server is gone: its standing order waits for the end, not longer."""
+    async with world(tmp_path) as here:
+        here.offline = offline(grace=300)
+        await here.start()
+        desk = await here.connected()
+        await desk.apply(hourly())
+        assert (await desk.next(ScheduleFire)).scheduled_at == at(60)
+        await desk.apply(hourly(revision=2, since=60.1, paused="paused", turns=(on(90, 3),)), version=2)
+        here.cut(for_good=True)
+        await trio.sleep(40 * 60)
+        [(job_id, when)] = ran(here)
+        assert job_id == job(60)
+        assert 90 < when < 92
