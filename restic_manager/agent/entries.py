@@ -17,6 +17,7 @@ import trio
 from restic_manager.domain import planning
 from restic_manager.domain.cron import Timetable, every_seconds
 from restic_manager.domain.errors import InputError, ManagerError
+from restic_manager.domain.firing import TOLERANCE
 from restic_manager.domain.model import Timing
 from restic_manager.domain.planning import Plan
 from restic_manager.protocol.codec import WireError, decode_entry, entry_id
@@ -41,6 +42,7 @@ def plan_of(entry: Entry) -> Plan:
         timetable=timetable(msgspec.structs.replace(entry.timing, splay=0)),
         enabled=entry.enabled,
         off_reason=entry.off_reason or planning.DISABLED,
+        turns=entry.turns,
         splay=timedelta(seconds=entry.timing.splay),
         overlap=entry.overlap,
         max_lateness=None if entry.max_lateness is None else timedelta(seconds=entry.max_lateness),
@@ -53,6 +55,21 @@ def usable(entry: Entry) -> None:
     every = every_seconds(entry.timing.cron)
     if every is not None and entry.timing.splay >= every:
         raise InputError(f"a splay of {entry.timing.splay}s does not fit into @every {every}s")
+    instants = [turn.at for turn in entry.turns]
+    if instants != sorted(set(instants)) or (entry.turns and entry.enabled) or any(t.enabled for t in entry.turns[:-1]):
+        raise InputError("its turns are not in order of time, or one of them goes on from what is enabled already")
+
+
+def localised(entry: Entry, server_ahead: timedelta) -> Entry:
+    """Given an entry from the wire, return it with its turns in this host's clock, as the server judges its slots.
+
+    server_ahead: how far the server's clock is ahead of ours. Clocks that are together but for the server's tolerance
+    move nothing: so a slot at the very end of a pause is the same to both.
+    """
+    if not entry.turns or abs(server_ahead) <= TOLERANCE:
+        return entry
+    turns = tuple(msgspec.structs.replace(turn, at=turn.at - server_ahead) for turn in entry.turns)
+    return msgspec.structs.replace(entry, turns=turns)
 
 
 async def decode_entries(raw_entries: Iterable[msgspec.Raw]) -> tuple[dict[str, Entry], list[RefusedEntry]]:

@@ -327,6 +327,7 @@ class Session:
                 ended=ended,
                 to_local=functools.partial(self._to_local, now=now),
                 now=now,
+                server_ahead=self._server_ahead,
                 with_orders=self._standing_orders,
             )
             self._wake_scheduler()

@@ -15,14 +15,14 @@ import secrets
 import sqlite3
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 import msgspec
 import trio
 
 from restic_manager.agent import records, retelling
-from restic_manager.agent.entries import CHECKPOINT_EVERY, decode_entries, plan_of
+from restic_manager.agent.entries import CHECKPOINT_EVERY, decode_entries, localised, plan_of
 from restic_manager.agent.grace import Grace
 from restic_manager.agent.journal import Journal
 from restic_manager.agent.tracking import Change, Tracked, entry_change, joined
@@ -149,15 +149,17 @@ class Slots:
         ended: Iterable[Ended],
         to_local: Callable[[datetime], datetime],
         now: datetime,
+        server_ahead: timedelta = timedelta(),
         with_orders: bool = False,
     ) -> ScheduleAck:
         """Replace the whole set by this one, in one transaction, and return the ack to send.
 
-        to_local translates the server's stamps to this host's clock, never beyond now. with_orders: this agent keeps
-        standing orders, and asked for a set that has them. A slot falling into the swap is
-        looked at first, under the timing it belongs to.
+        to_local translates the server's stamps to this host's clock, never beyond now; server_ahead: for stamps that
+        may lie ahead. with_orders: this agent keeps standing orders, and asked for a set that has them. A slot falling
+        into the swap is looked at first, under the timing it belongs to.
         """
-        entries, refused = await decode_entries(raw_entries)
+        usable, refused = await decode_entries(raw_entries)
+        entries = {schedule_id: localised(entry, server_ahead) for schedule_id, entry in usable.items()}
         async with self._lock:
             ended_at = {item.schedule_id: to_local(item.ended_at) for item in ended}
             same_epoch = await self._journal.read(lambda db: records.get_meta(db, "applied_epoch")) == epoch

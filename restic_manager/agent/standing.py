@@ -16,6 +16,7 @@ import trio
 
 from restic_manager.agent import records
 from restic_manager.agent.cutoff import Sealing
+from restic_manager.agent.entries import plan_of
 from restic_manager.agent.journal import Journal
 from restic_manager.agent.runner import Runner
 from restic_manager.agent.slots import Slots
@@ -86,7 +87,7 @@ class StandingOrders:
         if found is None:
             return False
         entry, slot = found
-        if entry.offline is not Offline.RUN or not entry.enabled:
+        if entry.offline is not Offline.RUN or not plan_of(entry).at(self._clock.now()).enabled:
             return False
         lapsed = await self._lapsed()
         if lapsed is not None:

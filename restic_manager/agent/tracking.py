@@ -107,7 +107,8 @@ def entry_change(
     """Given what is tracked of a schedule, if anything, and its entry in a new set, return the change into it.
 
     A slot that falls into the swap is looked at first, under the timing it belongs to. Revisions say something only
-    within an epoch; across epochs the timing itself is compared.
+    within an epoch; across epochs the timing itself is compared. A revision that was announced as a turn begins where
+    that was announced for, or slots near it would change sides.
     """
     effective_from = to_local(entry.effective_from)
     if tracked is None or tracked.entry is None:
@@ -118,7 +119,10 @@ def entry_change(
     old, new = tracked.entry, plan_of(entry)
     looked = tracked.look(now, settled_at)
     unchanged = (old.timing, old.enabled, old.off_reason) == (entry.timing, entry.enabled, entry.off_reason)
-    if unchanged and (old.revision == entry.revision or not same_epoch):
+    if same_epoch:
+        announced = [turn.at for turn in old.turns if turn.revision == entry.revision]
+        effective_from = announced[0] if announced else effective_from
+    if unchanged and (old.revision == entry.revision if same_epoch else old.turns == entry.turns):
         after = planning.refresh(new, looked.mark, effective_from=effective_from, decided_through=entry.decided_through)
     else:
         after = planning.change(

@@ -154,7 +154,7 @@ def _open(
         given_up = min(given_up, decided_through)
     parts: list[tuple[datetime, EntryFate, str | None]] = []
     if not interval.enabled:
-        parts.append((through, EntryFate.SKIPPED, "disabled"))
+        parts.append((through, EntryFate.SKIPPED, interval.off_reason or "disabled"))
     elif presence.removed:
         parts.append((through, EntryFate.MISSED, "the host was removed before it told what became of it"))
     elif presence.refused is not None and interval.valid_to is None:

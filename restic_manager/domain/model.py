@@ -26,6 +26,7 @@ ShortText = Annotated[str, Meta(max_length=256)]
 LongText = Annotated[str, Meta(max_length=8192)]
 PathText = Annotated[str, Meta(min_length=1, max_length=16_384)]
 Instant = Annotated[datetime, Meta(tz=True)]
+Revision = Annotated[int, Meta(ge=1, le=2**53)]
 Count = Annotated[int, Meta(ge=0, le=2**53)]
 Seconds = Annotated[int, Meta(ge=0, le=10 * 366 * 86_400)]
 
@@ -103,6 +104,18 @@ class Offline(StrEnum):
 
     RUN = "run"
     WAIT = "wait"
+
+
+class Turn(Struct, frozen=True, kw_only=True):
+    """What a schedule that is off becomes by itself, and when: slots after `at` are of this revision.
+
+    off_reason: where it stays off, what the slots that pass are recorded with; null is `disabled`.
+    """
+
+    at: Instant
+    revision: Revision
+    enabled: bool
+    off_reason: ShortText | None = None
 
 
 class Timing(Struct, frozen=True, kw_only=True):

@@ -9,13 +9,14 @@ The interval that is looked at is half open: (watermark, now - splay]. The water
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
 from restic_manager.domain.cron import Timetable
 from restic_manager.domain.instants import duration_text
-from restic_manager.domain.model import Fate, Overlap
+from restic_manager.domain.model import Fate, Overlap, Turn
 
 ON_TIME = timedelta(seconds=60)
 """A slot that runs later than this is a catch-up."""
@@ -28,7 +29,11 @@ _TICK = timedelta(seconds=1)
 
 @dataclass(frozen=True)
 class Plan:
-    """What planning needs of a schedule's entry on this host. Durations as timedeltas. off_reason: why, when off."""
+    """What planning needs of a schedule's entry on this host. Durations as timedeltas.
+
+    off_reason: why, when off. turns: what it becomes by itself, in order; only the last may be enabled. So a plan says
+    for every instant what holds there, and a slot belongs to what holds at its own.
+    """
 
     revision: int
     timetable: Timetable
@@ -37,6 +42,28 @@ class Plan:
     overlap: Overlap = Overlap.QUEUE
     max_lateness: timedelta | None = None
     off_reason: str = DISABLED
+    turns: tuple[Turn, ...] = ()
+
+    def phases(self) -> Iterator[tuple[Plan, datetime | None]]:
+        """Yield what holds one after the other, each with the instant through which it does (None: for good)."""
+        if not self.turns:
+            yield self, None
+            return
+        phase = replace(self, turns=())
+        for turn in self.turns:
+            yield phase, turn.at
+            reason = turn.off_reason or DISABLED
+            phase = replace(phase, revision=turn.revision, enabled=turn.enabled, off_reason=reason)
+        yield phase, None
+
+    def at(self, instant: datetime) -> Plan:
+        """Given an instant, return what holds there."""
+        return next(phase for phase, through in self.phases() if through is None or instant <= through)
+
+    def running(self) -> tuple[Plan, datetime | None] | None:
+        """Return what runs in the end, and after which instant (None: any); None where nothing ever does by itself."""
+        *_, (last, _) = self.phases()
+        return (last, self.turns[-1].at if self.turns else None) if last.enabled else None
 
 
 @dataclass(frozen=True)
@@ -130,6 +157,8 @@ def begin(*, effective_from: datetime, decided_through: datetime | None) -> Mark
 def look(plan: Plan, mark: Mark, now: datetime, *, settled_at: datetime | None = None) -> Step:
     """Given a schedule and its mark, return what is due now.
 
+    The slots of a time in which it was off are closed when one after that time is due, not before: until then the
+    server may say that the time was another one.
     settled_at: until then (after a start or a resume) catch-up runs wait; a slot that comes due on time does not, and
     takes the waiting ones with it.
     """
@@ -137,19 +166,24 @@ def look(plan: Plan, mark: Mark, now: datetime, *, settled_at: datetime | None =
     if mark.watermark > now + CLOCK_HOLD:
         rebased_from = mark.watermark
         mark = replace(mark, watermark=now - plan.splay)
-    if not plan.enabled:
+    running = plan.running()
+    if running is None:
         # Nothing comes due; the slots of this time are closed in one range when the entry changes or ends.
         return Step(mark, rebased_from=rebased_from)
+    on, begins = running
+    begins = _latest(mark.watermark, begins)
     due = plan.timetable.last_through(now - plan.splay)
-    if due is None or due <= mark.watermark:
-        return Step(mark, wake=_next_wake(plan, mark.watermark), rebased_from=rebased_from)
+    if due is None or due <= begins:
+        return Step(mark, wake=_next_wake(on, begins), rebased_from=rebased_from)
     late = now - (due + plan.splay)
     if late > ON_TIME and settled_at is not None and now < settled_at:
-        upcoming = _next_wake(plan, due)
+        upcoming = _next_wake(on, due)
         wake = settled_at if upcoming is None else min(settled_at, upcoming)
         return Step(mark, wake=wake, rebased_from=rebased_from)
-    draft = _decide(plan, mark, due, late)
-    return Step(draft.mark, tuple(draft.decided), _next_wake(plan, due), rebased_from)
+    draft = _Draft(replace(mark, watermark=begins))
+    _close_off(draft, plan, mark.watermark, begins)
+    _decide(draft, on, due, late)
+    return Step(draft.mark, tuple(draft.decided), _next_wake(on, due), rebased_from)
 
 
 def release(plan: Plan | None, mark: Mark, now: datetime) -> Step:
@@ -197,7 +231,7 @@ def change(old: Plan, new: Plan, mark: Mark, *, effective_from: datetime, decide
         held=held,
         elders=elders,
     )
-    return Step(after, tuple(draft.decided), _next_wake(new, after.watermark) if new.enabled else None)
+    return Step(after, tuple(draft.decided), _wake(new, after.watermark))
 
 
 def refresh(plan: Plan, mark: Mark, *, effective_from: datetime, decided_through: datetime | None) -> Step:
@@ -206,7 +240,7 @@ def refresh(plan: Plan, mark: Mark, *, effective_from: datetime, decided_through
     if mark.superseded:
         # The set the refusal announced has come and changes nothing for this slot: ask again.
         after = replace(after, superseded=False, sent=False)
-    return Step(after, wake=_next_wake(plan, after.watermark) if plan.enabled else None)
+    return Step(after, wake=_wake(plan, after.watermark))
 
 
 def end(plan: Plan, mark: Mark, *, ended_at: datetime) -> Step:
@@ -224,18 +258,19 @@ def end(plan: Plan, mark: Mark, *, ended_at: datetime) -> Step:
     return Step(after, tuple(draft.decided))
 
 
-def _decide(plan: Plan, mark: Mark, due: datetime, late: timedelta) -> _Draft:
+def _decide(draft: _Draft, plan: Plan, due: datetime, late: timedelta) -> None:
     """Slots have come due, the latest being `due`: fire it, hold it, or record why not."""
-    draft = _Draft(replace(mark, watermark=due))
+    mark = draft.mark
+    draft.mark = replace(mark, watermark=due)
     before = plan.timetable.last_through(due - _TICK)
     earlier = plan.timetable.count(mark.watermark, due - _TICK) if before is not None and before > mark.watermark else 0
     if plan.max_lateness is not None and late > plan.max_lateness:
         reason = f"more than {duration_text(plan.max_lateness)} late"
         draft.close_range(plan, mark.watermark, due, Fate.MISSED, reason)
-        return draft
+        return
     if mark.busy and plan.overlap is Overlap.SKIP:
         draft.close_range(plan, mark.watermark, due, Fate.SKIPPED, "overlap: the run before was not finished")
-        return draft
+        return
     if earlier:
         draft.close_range(plan, mark.watermark, due - _TICK, Fate.COALESCED, "a later slot took its place", into=due)
     stands_for = 1 + earlier
@@ -251,28 +286,44 @@ def _decide(plan: Plan, mark: Mark, due: datetime, late: timedelta) -> _Draft:
         draft.mark = replace(draft.mark, held=fire)
     else:
         draft.mark = replace(draft.mark, pending=fire, sent=False, superseded=False, held=None)
-    return draft
 
 
 def _carry(draft: _Draft, fire: Fire, new: Plan, effective_from: datetime, *, sent: bool) -> Fire | None:
     """Take a slot of the old revision over the change: keep it, give it the new revision, or close it."""
-    if not new.enabled:
+    there = new.at(fire.slot)
+    if not there.enabled:
         if sent:
             return fire  # only the server's answer ends it
-        draft.close(fire, Fate.SKIPPED, new.off_reason)
+        draft.close(fire, Fate.SKIPPED, there.off_reason)
         return None
     if fire.slot <= effective_from:
         return fire  # it belongs to the old revision, which was in force at the slot
-    if new.timetable.holds(fire.slot):
-        return replace(fire, revision=new.revision)
+    if there.timetable.holds(fire.slot):
+        return replace(fire, revision=there.revision)
     if sent:
         return fire
-    draft.close(fire, Fate.SKIPPED, f"superseded by revision {new.revision}")
+    draft.close(fire, Fate.SKIPPED, f"superseded by revision {there.revision}")
     return None
 
 
 def _close_undecided(draft: _Draft, old: Plan, after: datetime, through: datetime, reason: str) -> None:
-    draft.close_range(old, after, through, Fate.SKIPPED, reason if old.enabled else old.off_reason)
+    for phase, low, high in _parts(old, after, through):
+        draft.close_range(phase, low, high, Fate.SKIPPED, reason if phase.enabled else phase.off_reason)
+
+
+def _close_off(draft: _Draft, plan: Plan, after: datetime, through: datetime) -> None:
+    """Record the slots of a time in which the plan was off."""
+    for phase, low, high in _parts(plan, after, through):
+        draft.close_range(phase, low, high, Fate.SKIPPED, phase.off_reason)
+
+
+def _parts(plan: Plan, after: datetime, through: datetime) -> Iterator[tuple[Plan, datetime, datetime]]:
+    """Yield what of the plan holds in (after, through], with the part of it in which it does."""
+    for phase, until in plan.phases():
+        high = through if until is None else min(until, through)
+        if after < high:
+            yield phase, after, high
+            after = high
 
 
 def _close_passed(
@@ -283,15 +334,17 @@ def _close_passed(
     A slot that an older revision has too was decided under that one; it has its fate. The interval is as long as the
     news was under way: milliseconds, or the time the host was away.
     """
-    passed: list[datetime] = []
-    slot = new.timetable.first_after(after)
-    while slot is not None and slot <= through:
-        if not any(slot <= decided and timetable.holds(slot) for timetable, decided in elders):
-            passed.append(slot)
-        slot = new.timetable.first_after(slot)
-    if passed:
-        reason = f"already past when revision {new.revision} arrived" if new.enabled else new.off_reason
-        draft.decided.append(Decided(new.revision, passed[0], passed[-1], len(passed), Fate.SKIPPED, reason))
+    for phase, low, high in _parts(new, after, through):
+        passed: list[datetime] = []
+        slot = phase.timetable.first_after(low)
+        while slot is not None and slot <= high:
+            if not any(slot <= decided and timetable.holds(slot) for timetable, decided in elders):
+                passed.append(slot)
+            slot = phase.timetable.first_after(slot)
+        if passed:
+            arrived = f"already past when revision {phase.revision} arrived"
+            reason = arrived if phase.enabled else phase.off_reason
+            draft.decided.append(Decided(phase.revision, passed[0], passed[-1], len(passed), Fate.SKIPPED, reason))
 
 
 def _unless_too_late(plan: Plan, mark: Mark, now: datetime) -> Step:
@@ -302,6 +355,11 @@ def _unless_too_late(plan: Plan, mark: Mark, now: datetime) -> Step:
     draft = _Draft(mark)
     draft.close(fire, Fate.MISSED, f"more than {duration_text(plan.max_lateness)} late")
     return Step(replace(mark, pending=None, sent=False), tuple(draft.decided))
+
+
+def _wake(plan: Plan, watermark: datetime) -> datetime | None:
+    running = plan.running()
+    return None if running is None else _next_wake(running[0], _latest(watermark, running[1]))
 
 
 def _next_wake(plan: Plan, after: datetime) -> datetime | None:

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Final, NamedTuple
 
+import msgspec
 from msgspec import Struct
 
 from restic_manager.domain.cron import Timetable
@@ -55,10 +56,8 @@ def shifted(intervals: Iterable[Interval], clock_offset: float) -> list[Interval
     if abs(offset) <= TOLERANCE:
         return list(intervals)
     return [
-        Interval(
-            revision=one.revision,
-            timing=one.timing,
-            enabled=one.enabled,
+        msgspec.structs.replace(
+            one,
             valid_from=one.valid_from + offset,
             valid_to=None if one.valid_to is None else one.valid_to + offset,
         )

@@ -25,11 +25,13 @@ from restic_manager.domain.model import (
     Overlap,
     Progress,
     RepoAccess,
+    Revision,
     Seconds,
     ShortText,
     Spec,
     Status,
     Timing,
+    Turn,
 )
 from restic_manager.domain.model import Evidence as Evidence  # noqa: PLC0414 - part of the wire, imported from here too
 
@@ -45,7 +47,6 @@ CAP_STANDING_ORDERS = "standing-orders"
 """Announced by an agent that keeps and runs standing orders; only such an agent is sent any."""
 
 Seq = Annotated[int, Meta(ge=1, le=2**53)]
-Revision = Annotated[int, Meta(ge=1, le=2**53)]
 Version = Annotated[int, Meta(ge=0, le=2**53)]
 
 
@@ -182,7 +183,8 @@ class Entry(Struct, frozen=True, kw_only=True):
 
     effective_from: slots at or before it do not belong to this revision. decided_through: what the server's ledger
     already holds for this host (the agent starts from the latest of the two and its own watermark). max_lateness in
-    seconds. off_reason: with enabled false, what the slots that pass are recorded with; null is `disabled`.
+    seconds. off_reason: with enabled false, what the slots that pass are recorded with; null is `disabled`. turns: with
+    enabled false, what it becomes by itself, in order of time, each in the server's clock; at most the last is enabled.
     """
 
     schedule_id: Id
@@ -197,6 +199,7 @@ class Entry(Struct, frozen=True, kw_only=True):
     decided_through: Instant | None = None
     standing_order: StandingOrder | None = None
     off_reason: ShortText | None = None
+    turns: Annotated[tuple[Turn, ...], Meta(max_length=10)] = ()
 
 
 class Ended(Struct, frozen=True, kw_only=True):

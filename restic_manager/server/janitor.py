@@ -39,6 +39,7 @@ class Janitor:
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        self._looked_over = False
 
     async def run(self) -> None:
         """Do what is due, for ever. What fails for want of the store is tried again when it is next due."""
@@ -114,6 +115,9 @@ class Janitor:
         """End the pauses whose end has come; return in how many seconds the next one ends, None for none."""
         services = self._services
         now = services.clock.now()
+        if not self._looked_over:
+            services.hub.sets_changed(await services.store.write(lambda tx: pause_changes.look_over(tx, now=now)))
+            self._looked_over = True
         next_end = await services.store.read(pauses.next_end)
         if next_end is not None and next_end <= now:
             services.hub.sets_changed(await services.store.write(lambda tx: pause_changes.end_due(tx, now=now)))

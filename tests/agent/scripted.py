@@ -26,6 +26,7 @@ from restic_manager.domain.model import (
     RepoAccess,
     Status,
     Timing,
+    Turn,
     slot_job_id,
 )
 from restic_manager.domain.model import (
@@ -69,6 +70,8 @@ def entry(
     splay: int = 0,
     offline: OfflineRule = OfflineRule.RUN,
     with_order: bool = False,
+    off_reason: str | None = None,
+    turns: tuple[Turn, ...] = (),
 ) -> Entry:
     return Entry(
         schedule_id=schedule_id,
@@ -80,6 +83,8 @@ def entry(
         offline=offline,
         effective_from=since,
         standing_order=StandingOrder(spec=SPEC, repo=REPO, restic_host="web1") if with_order else None,
+        off_reason=off_reason,
+        turns=turns,
     )
 
 
@@ -238,6 +243,7 @@ class World:
         self.catch_up_delay = 0.0
         self.offline: Offline | None = None
         self.reconnect_max = 60.0
+        self.server_ahead = timedelta()
 
     async def start(self) -> None:
         self.agent = await self.nursery.start(self._agent)
@@ -316,7 +322,7 @@ class World:
                 host_id=HOST.host_id,
                 host_name=HOST.host_name,
                 epoch=self.epoch,
-                clock=self.clock.now(),
+                clock=self.clock.now() + self.server_ahead,
                 heartbeat_interval=15,
                 acked_through=max(self.acked, desk.hello.outbox.acked),
                 reconnect_spread=5,

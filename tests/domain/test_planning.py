@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from restic_manager.domain import planning
 from restic_manager.domain.cron import Timetable
-from restic_manager.domain.model import Fate, Overlap, Timing
+from restic_manager.domain.model import Fate, Overlap, Timing, Turn
 from restic_manager.domain.planning import Decided, Fire, Mark, Plan, Step
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -227,6 +227,116 @@ class TestChange:
         assert step.mark == Mark(at(9))
 
 
+def paused(*turns: tuple[float, int, str | None], revision: int = 2, **more: object) -> Plan:
+    """Off for `one`; then from these minutes on of these revisions: off for that reason, or (None) on."""
+    made = [Turn(at=at(when), revision=number, enabled=why is None, off_reason=why) for when, number, why in turns]
+    off = plan(revision=revision, enabled=False, off_reason="one", turns=tuple(made))
+    return replace(off, **more)  # type: ignore[arg-type]  # more of Plan's own fields
+
+
+class TestTurns:
+    def test_it_goes_on_by_itself_with_the_slot_after_the_end(self) -> None:
+        off = paused((5.5, 3, None))
+        waiting = planning.look(off, Mark(NOON), at(5.9))
+        assert waiting == Step(Mark(NOON), wake=at(6)), "until then the server may say that the end was another one"
+        step = planning.look(off, Mark(NOON), at(6))
+        assert step.decided == (Decided(2, at(1), at(5), 5, Fate.SKIPPED, "one"),)
+        assert step.mark == Mark(at(6), pending=Fire(at(6), 3))
+        assert step.wake == at(7)
+        again = planning.look(off, replace(step.mark, pending=None), at(7))
+        assert (again.decided, again.mark.pending) == ((), Fire(at(7), 3))
+
+    def test_a_slot_at_the_very_end_is_in_the_pause(self) -> None:
+        step = planning.look(paused((5, 3, None)), Mark(NOON), at(6))
+        assert step.decided == (Decided(2, at(1), at(5), 5, Fate.SKIPPED, "one"),)
+        assert planning.look(paused((5, 3, None)), Mark(NOON), at(5)).decided == ()
+
+    def test_each_of_several_ends_has_its_own_revision_and_reason(self) -> None:
+        off = paused((2.5, 3, "two"), (4.5, 4, None))
+        assert planning.look(off, Mark(NOON), at(3)) == Step(Mark(NOON), wake=at(5))
+        step = planning.look(off, Mark(NOON), at(8))
+        assert step.decided == (
+            Decided(2, at(1), at(2), 2, Fate.SKIPPED, "one"),
+            Decided(3, at(3), at(4), 2, Fate.SKIPPED, "two"),
+            Decided(4, at(5), at(7), 3, Fate.COALESCED, "a later slot took its place", at(8)),
+        )
+        assert step.mark == Mark(at(8), pending=Fire(at(8), 4, "catch-up", 4))
+
+    def test_it_stays_off_where_one_pause_has_no_end(self) -> None:
+        off = paused((2.5, 3, "two"))
+        assert planning.look(off, Mark(NOON), at(100)) == Step(Mark(NOON))
+        gone = planning.end(off, Mark(NOON), ended_at=at(4))
+        assert [(item.revision, item.count, item.reason) for item in gone.decided] == [(2, 2, "one"), (3, 2, "two")]
+
+    def test_catch_ups_after_the_end_wait_until_settled_and_too_late_is_missed(self) -> None:
+        off = paused((5, 3, None), max_lateness=timedelta(minutes=2))
+        hourly = replace(off, timetable=plan("*/30 * * * *").timetable)
+        waiting = planning.look(hourly, Mark(NOON), at(40), settled_at=at(41))
+        assert waiting == Step(Mark(NOON), wake=at(41))
+        step = planning.look(hourly, Mark(NOON), at(41))
+        assert step.decided == (Decided(3, at(30), at(30), 1, Fate.MISSED, "more than 2m late"),)
+
+    def test_the_splay_counts_after_the_end_too(self) -> None:
+        off = paused((5, 3, None), splay=timedelta(seconds=40))
+        assert planning.look(off, Mark(NOON), at(6)).wake == at(6) + timedelta(seconds=40)
+        assert planning.look(off, Mark(NOON), at(6.7)).mark.pending == Fire(at(6), 3)
+
+    def test_the_server_tells_of_the_end(self) -> None:
+        """Before, at and after the first slot behind it: the fire stays what it is, and nothing is closed twice."""
+        off, on = paused((5.5, 3, None)), plan(revision=3)
+        quiet = planning.change(off, on, Mark(NOON), effective_from=at(5.5), decided_through=None)
+        assert quiet.decided == (Decided(2, at(1), at(5), 5, Fate.SKIPPED, "one"),)
+        assert quiet.wake == at(6)
+        sent = replace(planning.look(off, Mark(NOON), at(6)).mark, sent=True)
+        after = planning.change(off, on, sent, effective_from=at(5.5), decided_through=None)
+        assert (after.mark, after.decided) == (sent, ())
+
+    def test_resumed_early_while_away(self) -> None:
+        """What was not closed yet is caught up; a fire goes on under the revision that was really in force."""
+        off, on = paused((8.5, 3, None)), plan(revision=4)
+        early = planning.change(off, on, Mark(NOON), effective_from=at(2.5), decided_through=None)
+        assert early.decided == (Decided(2, at(1), at(2), 2, Fate.SKIPPED, "one"),)
+        assert planning.look(on, early.mark, at(7)).mark.pending == Fire(at(7), 4, "catch-up", 5)
+        fired = planning.look(off, Mark(NOON), at(9)).mark
+        late = planning.change(off, on, replace(fired, superseded=True), effective_from=at(2.5), decided_through=None)
+        assert late.mark == Mark(at(9), pending=Fire(at(9), 4))
+        assert late.decided == ()
+
+    def test_prolonged_while_away(self) -> None:
+        off, longer = paused((5.5, 3, None)), paused((20.5, 5, None), revision=4)
+        fired = planning.look(off, Mark(NOON), at(7)).mark
+        unsent = planning.change(off, longer, fired, effective_from=at(3.2), decided_through=None)
+        assert unsent.decided == (Decided(3, at(7), at(7), 1, Fate.SKIPPED, "one"),)
+        assert (unsent.mark, unsent.wake) == (Mark(at(7)), at(21))
+        sent = planning.change(off, longer, replace(fired, sent=True), effective_from=at(3.2), decided_through=None)
+        assert sent.mark.pending == fired.pending, "only the server's answer ends it"
+
+    def test_ended_and_begun_anew_while_away(self) -> None:
+        """What ran after the end that was known, ran; a slot of the new pause's time does not."""
+        off, new = paused((3.5, 3, None)), paused((20.5, 6, None), revision=5, off_reason="new")
+        still = planning.change(off, new, Mark(NOON), effective_from=at(2.5), decided_through=None)
+        assert still.decided == (Decided(2, at(1), at(2), 2, Fate.SKIPPED, "one"),)
+        went_on = replace(planning.look(off, Mark(NOON), at(4)).mark, pending=None)
+        looked = planning.look(off, went_on, at(8))
+        step = planning.change(off, new, looked.mark, effective_from=at(6.5), decided_through=None)
+        assert step.decided == (Decided(3, at(8), at(8), 1, Fate.SKIPPED, "new"),)
+        assert (step.mark, step.wake) == (Mark(at(8)), at(21))
+
+    def test_the_news_of_a_pause_comes_after_its_end(self) -> None:
+        """A fire of the pause's time is skipped with its reason, one behind the end takes the revision of then."""
+        off = paused((5.5, 3, None))
+        for slot, left, why in ((4, None, ["one"]), (6, Fire(at(6), 3), [])):
+            mark = Mark(at(slot), pending=Fire(at(slot), 1))
+            step = planning.change(plan(), off, mark, effective_from=at(2.5), decided_through=None)
+            assert (step.mark.pending, [item.reason for item in step.decided]) == (left, why)
+            assert step.wake == at(6 if slot == 4 else 7)
+
+    def test_a_clock_that_was_wrong_goes_back_into_the_pause(self) -> None:
+        off = paused((5, 3, None))
+        step = planning.look(off, Mark(at(600)), at(2))
+        assert (step.rebased_from, step.mark, step.wake) == (at(600), Mark(at(2)), at(6))
+
+
 # -- a random history -------------------------------------------------------------------------------------------------
 
 
@@ -285,7 +395,20 @@ class History:
                 self.settled_at = self.now + timedelta(seconds=settle)
             case "edit", (str(cron), bool(enabled), int(news_took)):
                 effective_from = max(self.since, self.now - timedelta(seconds=news_took))
-                self.edit(make(cron, self.current.revision + 1, enabled=enabled), effective_from)
+                self.edit(make(cron, max(self.plans) + 1, enabled=enabled), effective_from)
+            case "pause", (list(lasting), bool(for_good), int(news_took)):
+                effective_from = max(self.since, self.now - timedelta(seconds=news_took))
+                number, turns, ends = max(self.plans) + 1, list[Turn](), effective_from
+                for step, seconds in enumerate(lasting, start=1):
+                    ends += timedelta(seconds=seconds)
+                    on = step == len(lasting) and not for_good
+                    turns.append(Turn(at=ends, revision=number + step, enabled=on, off_reason=None if on else "more"))
+                off = replace(self.current, turns=(), enabled=False, off_reason="paused", revision=number)
+                self.edit(replace(off, turns=tuple(turns)), effective_from)
+            case "told", _ if self.current.turns and self.current.turns[0].at <= self.now:
+                (turn, *rest) = self.current.turns
+                became = replace(self.current, revision=turn.revision, enabled=turn.enabled, turns=tuple(rest))
+                self.edit(replace(became, off_reason=turn.off_reason or planning.DISABLED), turn.at)
 
     def look(self) -> None:
         mark = replace(self.mark, running=self.running is not None)
@@ -305,11 +428,18 @@ class History:
             if self.mark.pending is None:
                 self.take(planning.release(self.current, self.mark, self.now))
 
+    @staticmethod
+    def parts(of: Plan, since: datetime, through: datetime) -> Iterator[tuple[Plan, datetime, datetime]]:
+        for phase, until in of.phases():
+            ends = through if until is None else max(since, min(until, through))
+            yield phase, since, ends
+            since = ends
+
     def edit(self, new: Plan, effective_from: datetime) -> None:
         self.look()
-        self.past.append((self.current, self.since, effective_from))
+        self.past += self.parts(self.current, self.since, effective_from)
         old, self.current, self.since = self.current, new, effective_from
-        self.plans[new.revision] = new
+        self.plans.update((phase.revision, phase) for phase, _ in new.phases())
         step = planning.change(old, new, self.mark, effective_from=effective_from, decided_through=None)
         self.take(step)
 
@@ -330,6 +460,11 @@ EVENTS = st.lists(
                 st.sampled_from([0, 0, 50, 300]),
             ),
         ),
+        st.tuples(
+            st.just("pause"),
+            st.tuples(st.lists(st.integers(1, 400), max_size=3), st.booleans(), st.sampled_from([0, 0, 50, 300])),
+        ),
+        st.tuples(st.just("told"), st.just(0)),
     ),
     min_size=20,
     max_size=80,
@@ -354,14 +489,14 @@ def test_every_slot_has_exactly_one_fate(
     life = History(first, planning.begin(effective_from=NOON, decided_through=None), NOON, {1: first})
     for what, value in events:
         life.happen(what, value, make)
-    in_force = [*life.past, (life.current, life.since, life.mark.watermark)]
+    in_force = [*life.past, *life.parts(life.current, life.since, life.mark.watermark)]
 
     open_slots = {fire.slot for fire in (life.mark.pending, life.mark.held) if fire is not None}
     for slot, fates in life.fates.items():
         assert len(fates) == 1, (slot, fates)
         assert slot not in open_slots
-    for number, (of, after, through) in enumerate(in_force):
-        if not of.enabled and number == len(in_force) - 1:
-            continue  # still disabled: closed in one range when it changes or ends
+    for of, after, through in in_force:
+        if not of.enabled and of.revision >= life.current.revision:
+            continue  # still off, or not noticed that it is over: closed when it changes, ends or goes on
         for slot in History.slots(of, after, through):
             assert slot in life.fates or slot in open_slots, (slot, "unexplained")

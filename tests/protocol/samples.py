@@ -23,6 +23,7 @@ from restic_manager.domain.model import (
     RepoAccess,
     Status,
     Timing,
+    Turn,
 )
 from restic_manager.protocol.codec import encode, encode_entry
 from restic_manager.protocol.messages import (
@@ -60,6 +61,7 @@ GOLDEN: Final = Path(__file__).parent / "golden"
 
 AT: Final = datetime(2026, 2, 1, 2, 30, tzinfo=UTC)
 LATER: Final = datetime(2026, 2, 1, 2, 31, 5, 250_000, tzinfo=UTC)
+LATEST: Final = datetime(2026, 2, 1, 3, 0, tzinfo=UTC)
 HOST: Final = "5f0c1a52-0a3c-4b43-9a55-5d6f0d1c8b11"
 SCHEDULE: Final = "0d9fb2b4-6f0e-4a53-8a4c-2f9d1f6b7e20"
 JOB: Final = "4b1d7a64-9a0d-5f0e-8d93-0c8f5f2c1a77"
@@ -108,6 +110,10 @@ FULL_ENTRY: Final = Entry(
     decided_through=AT,
     standing_order=StandingOrder(spec=FULL_SPEC, repo=FULL_REPO, restic_host="web-1", limits=FULL_LIMITS),
     off_reason="paused: the storage moves",
+    turns=(
+        Turn(at=LATER, revision=4, enabled=False, off_reason="paused: its disks are full"),
+        Turn(at=LATEST, revision=5, enabled=True),
+    ),
 )
 EVIDENCE: Final = Evidence(what="not_running", since=AT, until=LATER)
 STATS: Final = BackupStats(

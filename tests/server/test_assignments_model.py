@@ -1,8 +1,8 @@
 """Random edits against a brute-force model: at every instant every host has exactly the timing it should have.
 
 The model knows no intervals: after each operation it works out, for every (schedule, host), what should be in force,
-and remembers that with the instant. The tables must say the same for every instant, and must not have touched more than
-changed.
+and remembers that with the instant. The tables must say the same for every instant, those to come included as far as
+pauses are to end by themselves, and must not have touched more than changed.
 """
 
 from __future__ import annotations
@@ -26,17 +26,18 @@ from restic_manager.domain.cron import resolve_hash, splay_offset
 from restic_manager.domain.errors import ConflictError
 from restic_manager.domain.pausing import Scope
 from restic_manager.server.store import (
-    assignments,
     engine,
+    fates,
     host_changes,
     hosts,
     migrations,
     pause_changes,
-    pauses,
     schedule_changes,
     schema,
+    turns,
 )
 from restic_manager.server.store import schedules as schedule_rows
+from restic_manager.server.store.intervals import of_pair
 from restic_manager.server.store.pause_changes import FLEET, Target
 from tests.server.rows import START, ZONE, add_repo, add_schedule, edit_schedule, greet, invite, sha
 
@@ -70,6 +71,18 @@ class InForce(NamedTuple):
     splay: int
     enabled: bool
     off_reason: str | None
+
+
+class Row(NamedTuple):
+    """What is in force, and what it becomes by itself: instants, whether enabled, and why not."""
+
+    present: InForce
+    turns: tuple[tuple[datetime, bool, str | None], ...]
+
+    def at(self, instant: datetime) -> InForce:
+        """What is to hold at an instant that has not come."""
+        passed = [turn for turn in self.turns if turn[0] < instant]
+        return self.present._replace(enabled=passed[-1][1], off_reason=passed[-1][2]) if passed else self.present
 
 
 class ModelPause(NamedTuple):
@@ -128,6 +141,7 @@ class Fleet(RuleBasedStateMachine):
         self.schedules: dict[str, ModelSchedule] = {}
         self.paused: dict[tuple[Scope, str | None], ModelPause] = {}
         self.told: dict[Pair, list[tuple[datetime, InForce | None]]] = {}
+        self.unnoticed = False  # pauses have ended, and nobody has told the store
         self.before = self.stored()
 
     def teardown(self) -> None:
@@ -138,26 +152,36 @@ class Fleet(RuleBasedStateMachine):
 
     # -- the model ----------------------------------------------------------------------------------------------------
 
-    def wanted(self) -> dict[Pair, InForce]:
-        found: dict[Pair, InForce] = {}
+    def wanted(self) -> dict[Pair, Row]:
+        found: dict[Pair, Row] = {}
         for schedule in self.schedules.values():
             for host in self.hosts.values():
                 if schedule.selects(host):
                     zone = schedule.timing["timezone"]
                     mine = {"host_id": host.id, "schedule_id": schedule.id}
-                    found[schedule.id, host.id] = InForce(
+                    present = InForce(
                         resolve_hash(schedule.timing["cron"], **mine),
                         (host.zone or ZONE) if zone == "host" else zone,
                         splay_offset(schedule.timing["splay"], **mine),
                         *self.standing(schedule, host),
                     )
+                    ends = sorted({pause.until for pause in self.paused.values() if pause.until is not None})
+                    courses = [(end, *self.standing(schedule, host, after=end)) for end in ends]
+                    before = [(present.enabled, present.off_reason), *(course[1:] for course in courses)]
+                    turns = [turn for turn, last in zip(courses, before, strict=False) if turn[1:] != last]
+                    found[schedule.id, host.id] = Row(present, tuple(turns))
         return found
 
-    def standing(self, schedule: ModelSchedule, host: ModelHost) -> tuple[bool, str | None]:
-        """Every pause that holds, asked one by one; the first of the oldest is the reason."""
+    def standing(
+        self, schedule: ModelSchedule, host: ModelHost, *, after: datetime | None = None
+    ) -> tuple[bool, str | None]:
+        """Every pause that holds (then), asked one by one; the first of the oldest is the reason."""
         keys = [(Scope.FLEET, None), (Scope.HOST, host.id), (Scope.SCHEDULE, schedule.id)]
+        mine = [(at, self.paused[key]) for at, key in enumerate(keys) if key in self.paused]
         held = sorted(
-            (self.paused[key].since, at, self.paused[key].reason) for at, key in enumerate(keys) if key in self.paused
+            (pause.since, at, pause.reason)
+            for at, pause in mine
+            if after is None or pause.until is None or pause.until > after
         )
         if not schedule.timing["enabled"]:
             return False, None
@@ -178,7 +202,7 @@ class Fleet(RuleBasedStateMachine):
 
     # -- the store ----------------------------------------------------------------------------------------------------
 
-    def stored(self) -> tuple[dict[Pair, tuple[int, InForce]], dict[str, int]]:
+    def stored(self) -> tuple[dict[Pair, tuple[int, Row]], dict[str, int]]:
         """What is in force by pair, with its row; and the version of each host's set."""
         rows = self.tx.execute(
             sqlalchemy.select(schema.assignments).where(schema.assignments.c.valid_to.is_(None))
@@ -186,7 +210,10 @@ class Fleet(RuleBasedStateMachine):
         in_force = {
             (row.schedule_id, row.host_id): (
                 row.id,
-                InForce(row.cron, row.timezone, row.splay, row.enabled, row.off_reason),
+                Row(
+                    InForce(row.cron, row.timezone, row.splay, row.enabled, row.off_reason),
+                    tuple((turn.at, turn.enabled, turn.off_reason) for turn in turns.read(row.turns)),
+                ),
             )
             for row in rows
         }
@@ -199,6 +226,9 @@ class Fleet(RuleBasedStateMachine):
 
         said: whose set the store says it changed, None where it does not say. also: hosts with other content.
         """
+        late, self.unnoticed = self.unnoticed, False
+        if late:  # the operation came first, and now somebody notices
+            pause_changes.end_due(self.tx, now=self.clock)
         wanted = self.wanted()
         in_force, versions = self.stored()
         assert {pair: value for pair, (_, value) in in_force.items()} == wanted
@@ -210,33 +240,42 @@ class Fleet(RuleBasedStateMachine):
             else:
                 touched.add(pair[1])
         bumped = {host_id for host_id, version in versions.items() if version != versions_before.get(host_id, 1)}
-        assert bumped == touched
-        if said is not None:
+        assert touched <= bumped if late else touched == bumped
+        if said is not None and not late:
             assert set(said) == touched
-        for pair in self.told.keys() | wanted.keys():
-            history = self.told.setdefault(pair, [])
+        for pair, history in self.told.items():
             if joined == pair[1]:
                 history.clear()
-            if (history[-1][1] if history else None) != wanted.get(pair):
-                history.append((self.clock, wanted.get(pair)))
+        self.remember()
         self.before = in_force, versions
 
+    def remember(self) -> None:
+        wanted = self.wanted()
+        for pair in self.told.keys() | wanted.keys():
+            history = self.told.setdefault(pair, [])
+            present = wanted[pair].present if pair in wanted else None
+            if (history[-1][1] if history else None) != present:
+                history.append((self.clock, present))
+
     def check_every_instant(self) -> None:
+        wanted = self.wanted()
+        ends = [pause.until for pause in self.paused.values() if pause.until is not None]
         for pair, history in self.told.items():
-            intervals = assignments.of(self.tx, *pair)
-            probes = {instant + offset for instant, _ in history for offset in (-MICROSECOND, timedelta(), MICROSECOND)}
+            intervals = of_pair(self.tx, fates.Pair(*pair)).intervals
+            instants = {instant for instant, _ in history} | {*ends, self.clock}
+            probes = {instant + offset for instant in instants for offset in (-MICROSECOND, timedelta(), MICROSECOND)}
             for probe in probes | {self.clock + timedelta(days=1)}:
                 expected = [value for since, value in history if since < probe][-1:]
+                if probe > self.clock and pair in wanted:
+                    expected = [wanted[pair].at(probe)]
                 found = [
                     InForce(one.timing.cron, one.timing.timezone, one.timing.splay, one.enabled, one.off_reason)
                     for one in intervals
                     if one.valid_from < probe and (one.valid_to is None or probe <= one.valid_to)
                 ]
                 assert found == [value for value in expected if value is not None]
-            meaning: dict[int, InForce] = {}
-            for one in intervals:
-                value = InForce(one.timing.cron, one.timing.timezone, one.timing.splay, one.enabled, one.off_reason)
-                assert meaning.setdefault(one.revision, value) == value, "a revision stands for one timing"
+            revisions = [one.revision for one in intervals]
+            assert revisions == sorted(set(revisions)), "to a schedule and a host, a revision is one interval"
 
     # -- operations ---------------------------------------------------------------------------------------------------
 
@@ -246,17 +285,23 @@ class Fleet(RuleBasedStateMachine):
             self.join(name)
         self.add("s1", timing, {"hosts": ("h1",)} if "h3" in where.get("hosts", ()) else where)
 
-    @rule(wait=waits)
-    def wait(self, wait: float) -> None:
-        """Time passes; pauses that come to their end meanwhile end at their own instant."""
+    @rule(wait=waits, noticed=st.sampled_from(["each", "all at once", "not at all"]))
+    def wait(self, wait: float, noticed: str) -> None:
+        """Time passes; pauses that come to their end meanwhile end at their own instant, whoever notices when."""
         later = self.clock + timedelta(seconds=wait)
-        while (end := pauses.next_end(self.tx)) is not None and end <= later:
+        ends = {pause.until for pause in self.paused.values() if pause.until is not None and pause.until <= later}
+        for end in sorted(ends):
             self.clock = end
-            over = [key for key, pause in self.paused.items() if pause.until == end]
-            for key in over:
+            for key in [key for key, pause in self.paused.items() if pause.until == end]:
                 del self.paused[key]
-            self.after(pause_changes.end_due(self.tx, now=later))
+            self.remember()
+            if noticed == "each":
+                self.after(pause_changes.end_due(self.tx, now=end))
         self.clock = later
+        if ends and noticed == "all at once":
+            self.after(pause_changes.end_due(self.tx, now=later))
+        self.unnoticed = self.unnoticed or (bool(ends) and noticed == "not at all")
+        self.check_every_instant()
 
     def target(self, name: str) -> Target | None:
         if name == "fleet":

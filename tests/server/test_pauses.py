@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
@@ -12,18 +13,24 @@ import trio
 from sqlalchemy import select
 from trio.testing import MockClock
 
-from restic_manager.agent.app import live
+from restic_manager.agent.app import Offline, live
 from restic_manager.agent.identity import Identity
 from restic_manager.agent.journal import open_journal
 from restic_manager.agent.tool import ResticFacts
 from restic_manager.domain.errors import UnreachableError
+from restic_manager.domain.firing import Interval, interval_at
 from restic_manager.domain.pausing import Scope
 from restic_manager.link import Link
-from restic_manager.protocol.messages import CommandRun
+from restic_manager.protocol import codec
+from restic_manager.protocol.messages import CommandRun, ScheduleSet
 from restic_manager.runtime.clock import DrivenClock
+from restic_manager.secrets import Sealer
 from restic_manager.server.api.app import build_api
 from restic_manager.server.janitor import Janitor
 from restic_manager.server.store import assignments, events, hosts, pause_changes, pauses, schedules
+from restic_manager.server.store.fates import Pair
+from restic_manager.server.store.intervals import of_pair
+from restic_manager.server.store.schema import assignments as assignment_rows
 from restic_manager.server.store.schema import fates
 from tests.agent.scripted import PretendRestic
 from tests.server.world import START, World, open_world, slot_after
@@ -35,7 +42,7 @@ MINUTE = 60
 class Host:
     """One host with a real agent, which may be cut off from the server."""
 
-    def __init__(self, world: World, host_id: str, path: Path) -> None:
+    def __init__(self, world: World, host_id: str, path: Path, offline: Offline | None) -> None:
         assert isinstance(world.services.clock, DrivenClock)
         self.world = world
         self.host_id = host_id
@@ -43,6 +50,7 @@ class Host:
         self.up = True
         self.links = trio.CancelScope()
         self.restic = PretendRestic(seconds=1, clock=world.services.clock)
+        self.offline = offline
 
     @asynccontextmanager
     async def dial(self, credential: str) -> AsyncIterator[Link]:
@@ -64,7 +72,7 @@ class Host:
                 dial_agent=self.dial,
                 restic=self.restic,
                 restic_facts=self.facts,
-                offline=None,
+                offline=self.offline,
                 drain=trio.Event(),
                 reconnect_max=20,
                 catch_up_delay=0,
@@ -79,18 +87,25 @@ class Host:
 
 
 @asynccontextmanager
-async def fleet(tmp_path: Path, *names: str) -> AsyncIterator[tuple[World, dict[str, Host]]]:
+async def fleet(
+    tmp_path: Path, *names: str, offline: Offline | None = None
+) -> AsyncIterator[tuple[World, dict[str, Host]]]:
     """A server with its janitor, hosts with real agents, and the schedule `often`, every ten minutes on all."""
     async with open_world(tmp_path) as world:
         await world.repo()
         found: dict[str, Host] = {}
         for name in names:
-            found[name] = Host(world, await world.join(name), tmp_path / f"{name}.db")
+            found[name] = Host(world, await world.join(name), tmp_path / f"{name}.db", offline)
         await world.schedule("often", *names, cron="@every 10m")
         world.nursery.start_soon(Janitor(world.services).run)
         for host in found.values():
             world.nursery.start_soon(host.run)
         yield world, found
+
+
+async def intervals_of(world: World, host_id: str) -> tuple[Interval, ...]:
+    schedule = await world.read(lambda tx: schedules.resolve(tx, "often"))
+    return (await world.read(lambda tx: of_pair(tx, Pair(schedule.id, host_id)))).intervals
 
 
 async def until(world: World, minutes: float) -> None:
@@ -150,17 +165,53 @@ async def test_an_end_counts_from_its_instant_for_a_host_that_was_away(
         await at["web1"].cut()
         await until(world, 95)
         assert await world.read(lambda tx: pauses.holding(tx, world.now())) == []
-        assert len(at["web1"].restic.ran) == 2, "it has not heard of the end"
+        assert len(at["web1"].restic.ran) == 2, "it knows of the end, and without standing orders every slot waits"
         at["web1"].up = True
         await until(world, 101)
         assert await ledger(world, at["web1"]) == [
             (10, 10, 1, "ran", None),
             (20, 20, 1, "ran", None),
             (30, 50, 3, "skipped", "paused"),
-            (60, 80, 3, "coalesced", "a later slot took its place"),
+            (60, 60, 1, "coalesced", "a later slot took its place"),
+            (70, 70, 1, "coalesced", "a later slot took its place"),
+            (80, 80, 1, "coalesced", "a later slot took its place"),
             (90, 90, 1, "ran", None),
             (100, 100, 1, "ran", None),
         ]
+
+
+async def test_an_end_needs_nobody(tmp_path: Path, autojump_clock: MockClock) -> None:
+    """Cut off over the ends of two pauses, the host goes on when the last has come, and both sides say the same."""
+    offline = Offline(Sealer(os.urandom(32)), 60, timedelta(days=30))
+    async with fleet(tmp_path, "web1", offline=offline) as (world, at):
+        app = build_api(world.services)
+        await until(world, 5)
+        await ask(app, "POST", "/v1/pause", {"reason": "fleet", "seconds": 30 * MINUTE})
+        await ask(app, "POST", "/v1/hosts/web1/pause", {"reason": "host", "seconds": 50 * MINUTE})
+        await until(world, 7)
+        await at["web1"].cut()
+        await until(world, 75)
+        ran = [(when - START) // timedelta(minutes=1) for _, when in at["web1"].restic.ran]
+        assert ran == [61, 71], "after its grace, by the order it keeps"
+        shown = (await ask(app, "GET", "/v1/schedules/often/history?host=web1")).json
+        assert [(entry["fate"], entry["count"], entry["reason"]) for entry in reversed(shown)][:2] == [
+            ("skipped", 3, "paused: fleet"),
+            ("skipped", 2, "paused: host"),
+        ], "known before the host tells"
+        at["web1"].up = True
+        await until(world, 81)
+        assert await ledger(world, at["web1"]) == [
+            (10, 30, 3, "skipped", "paused: fleet"),
+            (40, 50, 2, "skipped", "paused: host"),
+            (60, 60, 1, "ran", None),
+            (70, 70, 1, "ran", None),
+            (80, 80, 1, "ran", None),
+        ]
+        assert len(at["web1"].restic.ran) == 3
+        intervals = await intervals_of(world, at["web1"].host_id)
+        rows = await world.read(lambda tx: tx.execute(select(fates)).fetchall())
+        there = [interval_at(row.last_slot, intervals) for row in rows]
+        assert [row.revision for row in rows] == [one.revision for one in there if one is not None]
 
 
 async def test_a_pause_that_the_host_hears_of_after_its_slots_came(tmp_path: Path, autojump_clock: MockClock) -> None:
@@ -343,3 +394,64 @@ async def test_ends_that_came_while_the_server_was_down_are_made_up_for_in_their
             (False, "paused: host", 50),
             (True, None, None),
         ]
+
+
+async def test_a_fire_of_the_time_after_the_end_is_answered_before_anybody_noted_the_end(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with open_world(tmp_path) as world:  # without a janitor
+        host_id = await world.join("web1")
+        await world.repo()
+        schedule_id = await world.schedule("often", "web1", cron="@every 10m")
+        app = build_api(world.services)
+        await ask(app, "POST", "/v1/pause", {"reason": "why", "seconds": 25 * MINUTE})
+        async with world.agent(host_id) as agent:
+            (told,) = [codec.decode_entry(raw) for raw in (await agent.hear(ScheduleSet)).entries]
+            assert (told.enabled, told.off_reason) == (False, "paused: why")
+            (turn,) = told.turns
+            assert (turn.at, turn.enabled) == (START + timedelta(minutes=25), True)
+            await trio.sleep(31 * MINUTE)
+            inside = await agent.fire(schedule_id, START + timedelta(minutes=20), revision=turn.revision)
+            assert (inside.answer, inside.code) == ("rejected", "disabled")
+            after = await agent.fire(schedule_id, START + timedelta(minutes=30), revision=turn.revision)
+            assert after.answer == "dispatched"
+
+
+async def test_an_edit_before_anybody_noted_the_end_leaves_it_where_it_was(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with open_world(tmp_path) as world:
+        host_id = await world.join("web1")
+        await world.repo()
+        await world.schedule("often", "web1", cron="@every 10m")
+        app = build_api(world.services)
+        await ask(app, "POST", "/v1/pause", {"seconds": 25 * MINUTE})
+        await trio.sleep(31 * MINUTE)
+        await ask(app, "PATCH", "/v1/schedules/often", {"cron": "@every 20m"})
+        await world.write(lambda tx: pause_changes.end_due(tx, now=world.now()))
+        found = [one for one in await intervals_of(world, host_id) if one.valid_from != one.valid_to]
+        assert [(one.enabled, one.valid_to and (one.valid_to - START) // timedelta(minutes=1)) for one in found] == [
+            (False, 25),
+            (True, 31),
+            (True, None),
+        ]
+        assert await world.read(lambda tx: pauses.holding(tx, world.now())) == []
+
+
+@pytest.mark.parametrize("down_until", [10, 60])
+async def test_a_pause_that_an_earlier_program_made_is_announced_or_ended_at_the_start(
+    tmp_path: Path, autojump_clock: MockClock, down_until: int
+) -> None:
+    async with open_world(tmp_path) as world:
+        host_id = await world.join("web1")
+        await world.repo()
+        await world.schedule("often", "web1", cron="@every 10m")
+        await ask(build_api(world.services), "POST", "/v1/pause", {"seconds": 25 * MINUTE})
+        forget = assignment_rows.update().values(turns=None, turn_at=None)
+        await world.write(lambda tx: tx.execute(forget))
+    async with open_world(tmp_path, start=START + timedelta(minutes=down_until)) as world:
+        assert len([one for one in await intervals_of(world, host_id) if one.enabled]) == 1, "before the pause alone"
+        world.nursery.start_soon(Janitor(world.services).run)
+        await world.settled()
+        last = (await intervals_of(world, host_id))[-1]
+        assert (last.enabled, last.valid_from) == (True, START + timedelta(minutes=25))

@@ -227,7 +227,7 @@ async def test_who_stays_keeps_the_row_who_returns_starts_anew(store: Store) -> 
     assert await history(store, "db1") == [(1, True, 10, None)]
     await edit(store, 20, all=True)
     assert await history(store, "web1") == [(1, True, 0, None)]
-    assert await history(store, "web2") == [(1, True, 0, 10), (1, True, 20, None)]
+    assert await history(store, "web2") == [(1, True, 0, 10), (2, True, 20, None)]
     row = await store.read(lambda tx: schedules.resolve(tx, "nightly"))
     assert (row.rule.all, row.rule.hosts, row.rule.labels) == (True, (), {})
 
@@ -256,7 +256,7 @@ async def test_time_does_not_go_back_in_a_history(store: Store) -> None:
     await edit(store, 60, cron="0 5 * * *")
     await edit(store, 120, hosts=("web2",))
     await edit(store, 180, hosts=("web1",))
-    assert await history(store, "web1") == [(1, True, 3600, 3600), (2, True, 3600, 3600), (2, True, 3600, None)]
+    assert await history(store, "web1") == [(1, True, 3600, 3600), (2, True, 3600, 3600), (3, True, 3600, None)]
     assert await history(store, "web2") == [(2, True, 120, 180)]
 
 

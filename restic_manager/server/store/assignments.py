@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 from sqlalchemy import Connection, func, select
 
-from restic_manager.domain.model import Offline, RepoAccess, Timing
+from restic_manager.domain.model import Offline, RepoAccess, Timing, Turn
 from restic_manager.protocol.codec import encode_entry
 from restic_manager.protocol.messages import (
     MAX_ENTRIES_TEXT,
@@ -25,7 +25,7 @@ from restic_manager.protocol.messages import (
     ScheduleSet,
     StandingOrder,
 )
-from restic_manager.server.store import closing, identity, repos
+from restic_manager.server.store import closing, identity, repos, turns
 from restic_manager.server.store.references import chunks
 from restic_manager.server.store.repos import Unseal
 from restic_manager.server.store.schedules import ScheduleRow, row_of
@@ -36,7 +36,10 @@ _ENDED_TEXT = 160
 
 
 class Assignment(Struct, frozen=True, kw_only=True):
-    """One interval of one (schedule, host): its slots are those in (valid_from, valid_to]; null while in force."""
+    """One interval of one (schedule, host): its slots are those in (valid_from, valid_to]; null while in force.
+
+    turns: what it becomes by itself. While it is in force, it ends where the first of these begins.
+    """
 
     schedule_id: str
     host_id: str
@@ -46,6 +49,7 @@ class Assignment(Struct, frozen=True, kw_only=True):
     off_reason: str | None
     valid_from: datetime
     valid_to: datetime | None
+    turns: tuple[Turn, ...] = ()
 
 
 def of(tx: Connection, schedule_id: str, host_id: str) -> list[Assignment]:
@@ -124,6 +128,7 @@ def schedule_set(
                 effective_from=row["valid_from"],
                 decided_through=None if row["decided_through"] is None else min(row["decided_through"], now),
                 standing_order=order,
+                turns=turns.read(row["turns"]),
             )
         )
     # An agent that has applied nothing has nothing that could have ended; one of another epoch may have anything.
@@ -231,4 +236,5 @@ def _assignment(row: Any) -> Assignment:
         off_reason=row["off_reason"],
         valid_from=row["valid_from"],
         valid_to=row["valid_to"],
+        turns=turns.read(row["turns"]),
     )

@@ -114,7 +114,7 @@ def _close(
 
 def _why_ended(interval: Interval, following: Interval | None, refused: str | None) -> tuple[Fate, str]:
     if not interval.enabled:
-        return Fate.SKIPPED, "disabled"
+        return Fate.SKIPPED, interval.off_reason or "disabled"
     if refused is not None:
         return Fate.REJECTED, f"its agent cannot use the schedule: {refused}"
     if following is not None and following.valid_from == interval.valid_to:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import msgspec
 from msgspec import Struct
 from sqlalchemy import Connection, bindparam, select
 
 from restic_manager.domain.firing import Interval
 from restic_manager.domain.model import Timing
+from restic_manager.server.store import turns
 from restic_manager.server.store.fates import Pair
 from restic_manager.server.store.schema import assignments
 
@@ -26,18 +28,29 @@ _OF_PAIR = (
 
 
 def of_pair(tx: Connection, pair: Pair) -> Owned:
-    """Given a schedule and a host, return all times in which the host had it."""
-    rows = tx.execute(_OF_PAIR, {"schedule_id": pair.schedule_id, "host_id": pair.host_id}).all()
-    return Owned(
-        tuple(
-            Interval(
-                revision=row.revision,
-                timing=Timing(cron=row.cron, timezone=row.timezone, anchor=row.anchor, splay=row.splay),
-                enabled=row.enabled,
-                valid_from=row.valid_from,
-                valid_to=row.valid_to,
+    """Given a schedule and a host, return all times in which the host had it; those announced for later, too."""
+    intervals: list[Interval] = []
+    ended_versions: list[int | None] = []
+    for row in tx.execute(_OF_PAIR, {"schedule_id": pair.schedule_id, "host_id": pair.host_id}).mappings():
+        present = Interval(
+            revision=row["revision"],
+            timing=Timing(cron=row["cron"], timezone=row["timezone"], anchor=row["anchor"], splay=row["splay"]),
+            enabled=row["enabled"],
+            off_reason=row["off_reason"],
+            valid_from=row["valid_from"],
+            valid_to=row["valid_to"],
+        )
+        for turn in turns.read(row["turns"]) if row["valid_to"] is None else ():
+            begins = max(present.valid_from, turn.at)
+            intervals.append(msgspec.structs.replace(present, valid_to=begins))
+            ended_versions.append(None)
+            present = msgspec.structs.replace(
+                present,
+                revision=turn.revision,
+                enabled=turn.enabled,
+                off_reason=turn.off_reason,
+                valid_from=begins,
             )
-            for row in rows
-        ),
-        tuple(row.ended_version for row in rows),
-    )
+        intervals.append(present)
+        ended_versions.append(row["ended_version"])
+    return Owned(tuple(intervals), tuple(ended_versions))

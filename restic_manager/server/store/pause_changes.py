@@ -1,8 +1,9 @@
 """Beginning and ending pauses: of the fleet, of a host, of a schedule. Owns the `pauses` table's changes.
 
 What a pause means is written into the intervals of `assignments` at once: from then on they alone decide about slots,
-so a slot is judged by what held at its own instant, whoever hears of it when. Every change returns the ids of the hosts
-whose set changed. It refuses to know sessions, and when an end is due.
+so a slot is judged by what held at its own instant, whoever hears of it when. What is to be when a pause with an end is
+over is written there, too, and told to the hosts in advance: an end needs nobody. Every change returns the ids of the
+hosts whose set changed. It refuses to know sessions, and when an end is due.
 """
 
 from __future__ import annotations
@@ -77,17 +78,26 @@ def resume(tx: Connection, target: Target, *, now: datetime) -> list[str]:
 
 
 def end_due(tx: Connection, *, now: datetime) -> list[str]:
-    """End the pauses whose end has come, each at its own instant; return the ids of the hosts whose set changed."""
+    """End the pauses whose end has come, each at its own instant; return the ids of the hosts whose set changed.
+
+    However late this is, and however many have ended meanwhile: the intervals are what they had been announced to be.
+    """
     due = tx.execute(
         select(table).where(table.c.ended_at.is_(None), table.c.until <= now).order_by(table.c.until, table.c.id)
     ).all()
-    changed: set[str] = set()
+    changed = set(membership.take_turns(tx, now=now)) if due else set()
     for row in due:
         tx.execute(table.update().where(table.c.id == row.id).values(ended_at=row.until))
         target = Target(Scope(row.scope), row.host_id or row.schedule_id, None)
-        changed.update(_apply(tx, target, row.until))
+        # Nothing is left to do here but for intervals from before ends were announced. What has begun later knows.
+        changed.update(_apply(tx, target, row.until, begun_by=row.until))
         _note(tx, target, now, "resumed", f"the pause of the {row.scope} since {instant_text(row.since)} has ended")
     return sorted(changed)
+
+
+def look_over(tx: Connection, *, now: datetime) -> list[str]:
+    """End what is due, and announce the ends of pauses that an earlier program made; return as `end_due` does."""
+    return sorted({*end_due(tx, now=now), *membership.switch(tx, pauses.composed(tx, now), now=now)})
 
 
 def _open(tx: Connection, target: Target) -> str | None:
@@ -97,13 +107,14 @@ def _open(tx: Connection, target: Target) -> str | None:
     return found
 
 
-def _apply(tx: Connection, target: Target, at: datetime) -> list[str]:
+def _apply(tx: Connection, target: Target, at: datetime, *, begun_by: datetime | None = None) -> list[str]:
     """Bring the intervals in line with what holds from this instant on."""
     return membership.switch(
         tx,
         pauses.composed(tx, at),
         host_id=target.id if target.scope is Scope.HOST else None,
         schedule_id=target.id if target.scope is Scope.SCHEDULE else None,
+        begun_by=begun_by,
         now=at,
     )
 

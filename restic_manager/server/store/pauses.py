@@ -62,7 +62,9 @@ def composed(tx: Connection, now: datetime) -> Pauses:
 
 def together(rows: Sequence[PauseRow]) -> Pauses:
     """Given pauses, return what they mean together."""
-    return Pauses(Pause(scope=row.scope, target=row.target, reason=row.reason, since=row.since) for row in rows)
+    return Pauses(
+        Pause(scope=row.scope, target=row.target, reason=row.reason, since=row.since, until=row.until) for row in rows
+    )
 
 
 def next_end(tx: Connection) -> datetime | None:

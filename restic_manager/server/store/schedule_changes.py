@@ -84,7 +84,7 @@ def add(tx: Connection, request: ScheduleRequest, *, now: datetime, default_zone
     tx.execute(schedule_rows.insert().values(_columns(schedule)))
     entered = membership.enter(tx, schedule, members_of(tx, schedule.rule), now=now, default_zone=default_zone)
     _note(tx, now, "schedule_added", f"schedule {schedule.name}: {schedule.cron} ({schedule.timezone})")
-    return Changed(schedule, entered)
+    return Changed(_as_stored(tx, schedule), entered)
 
 
 def edit(tx: Connection, schedule: ScheduleRow, change: ScheduleEdit, *, now: datetime, default_zone: str) -> Changed:
@@ -120,7 +120,7 @@ def edit(tx: Connection, schedule: ScheduleRow, change: ScheduleEdit, *, now: da
     come = [member for host_id, member in sorted(members.items()) if host_id not in before]
     changed |= set(membership.enter(tx, after, come, now=now, default_zone=default_zone))
     _note(tx, now, "schedule_edited", f"schedule {schedule.name}: {_difference(schedule, after)}")
-    return Changed(after, sorted(changed))
+    return Changed(_as_stored(tx, after), sorted(changed))
 
 
 def remove(tx: Connection, schedule: ScheduleRow, *, now: datetime) -> list[str]:
@@ -236,6 +236,12 @@ def _check_timing(cron: str, timezone: str, splay: int) -> None:
         raise InputError(
             f"a splay of {_seconds(splay)} does not fit into {cron!r}: it has to be less than {_seconds(every)}"
         )
+
+
+def _as_stored(tx: Connection, schedule: ScheduleRow) -> ScheduleRow:
+    """With the highest revision as it is now: whoever comes may have used up more."""
+    highest = tx.execute(select(schedule_rows.c.revision).where(schedule_rows.c.id == schedule.id)).scalar_one()
+    return msgspec.structs.replace(schedule, revision=highest)
 
 
 def _timing(schedule: ScheduleRow) -> tuple[object, ...]:

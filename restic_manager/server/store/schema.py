@@ -202,8 +202,10 @@ Index("ix_schedules_name", schedules.c.name)
 
 # The history of who runs what when: one row a (schedule, host, revision) interval, resolved for that host. Membership
 # is the union of a host's intervals; a target or label edit touches only hosts that come or go; a timing edit ends
-# every row and begins new ones; a host whose own zone changed gets a new revision alone. A slot belongs to the interval
-# (valid_from, valid_to] that holds it. Never deleted while the schedule's history is kept.
+# every row and begins new ones; a host whose own zone changed gets a new revision alone, and so does one that comes
+# again: to a (schedule, host), a revision is one interval. A slot belongs to the interval (valid_from, valid_to] that
+# holds it. One that a pause with an end stops holds its turns, which are intervals like any other, to come or just not
+# made rows yet. Never deleted while the schedule's history is kept.
 assignments = Table(
     "assignments",
     metadata,
@@ -220,6 +222,8 @@ assignments = Table(
     Column("valid_to", Moment),  # null while in force
     Column("ended_version", BigInteger),  # the host's schedule_version that first was without this row
     Column("off_reason", Text),  # why it is not enabled, where that is not the schedule's own `enabled`
+    Column("turns", Text),  # JSON, tuple of domain.model.Turn: what it becomes by itself; null for nothing
+    Column("turn_at", Moment),  # of the first of these
 )
 Index("ix_assignments_schedule_host", assignments.c.schedule_id, assignments.c.host_id, assignments.c.valid_to)
 Index("ix_assignments_host", assignments.c.host_id, assignments.c.valid_to)

@@ -20,8 +20,9 @@ from restic_manager.domain.instants import slot_text, whole_second
 from restic_manager.domain.model import Actor, Evidence, Limits, Spec, Status, slot_job_id
 from restic_manager.domain.spans import Stretch
 from restic_manager.protocol.messages import ScheduleFire, ScheduleFired
-from restic_manager.server.store import assignments, events, fates, job_rows, jobs, retries
+from restic_manager.server.store import events, fates, job_rows, jobs, retries
 from restic_manager.server.store.fates import Pair, Stored
+from restic_manager.server.store.intervals import of_pair
 from restic_manager.server.store.job_rows import JobRow
 from restic_manager.server.store.ripple import Ripple
 from restic_manager.server.store.schema import jobs as job_table
@@ -159,17 +160,7 @@ def find_work(tx: Connection, schedule_id: str) -> Work | None:
 
 def intervals(tx: Connection, schedule_id: str, host_id: str) -> Sequence[Interval]:
     """Given a schedule and a host, return all times in which the host had it, oldest first."""
-    return [
-        Interval(
-            revision=one.revision,
-            timing=one.timing,
-            enabled=one.enabled,
-            off_reason=one.off_reason,
-            valid_from=one.valid_from,
-            valid_to=one.valid_to,
-        )
-        for one in assignments.of(tx, schedule_id, host_id)
-    ]
+    return of_pair(tx, Pair(schedule_id, host_id)).intervals
 
 
 _WORK = select(schedules.c.spec, schedules.c.repo_id, schedules.c.time_limit, schedules.c.stall_limit).where(
