@@ -25,7 +25,7 @@ from restic_manager.agent.runner import Restic, Runner
 from restic_manager.agent.scheduler import Scheduler
 from restic_manager.agent.session import Session
 from restic_manager.agent.slots import Slots
-from restic_manager.agent.standing import StandingOrders, seal_with
+from restic_manager.agent.standing import StandingOrders, ask_anew_unless_open, seal_with
 from restic_manager.agent.tool import ResticFacts, ResticTool
 from restic_manager.config import AgentConfig
 from restic_manager.domain.cron import splay_offset
@@ -143,6 +143,8 @@ async def live(
     runner = Runner(journal, slots, clock, restic, ring=bell.ring, vault=None if sealing is None else Vault(sealing))
     if sealing is None:
         await journal.write(records.drop_orders)
+    else:
+        await ask_anew_unless_open(journal, sealing)
     await slots.load(clock.now())
     await runner.recover()
     async with open_alarm(clock) as alarm:

@@ -136,6 +136,12 @@ def sealed_order(db: sqlite3.Connection, schedule_id: str) -> bytes | None:
     return None if row is None else bytes(row[0])
 
 
+def any_sealed_order(db: sqlite3.Connection) -> tuple[str, bytes] | None:
+    """Return one of the sealed standing orders and its schedule, None where none is kept."""
+    row = db.execute("SELECT schedule_id, sealed FROM orders LIMIT 1").fetchone()
+    return None if row is None else (str(row[0]), bytes(row[1]))
+
+
 def drop_orders(db: sqlite3.Connection) -> None:
     """Forget every standing order and what was kept of running jobs: this agent keeps no secrets."""
     db.execute("DELETE FROM orders")

@@ -35,6 +35,7 @@ from restic_manager.link import Link, LinkClosed
 from restic_manager.protocol.codec import WireError
 from restic_manager.protocol.fitting import claims_that_fit
 from restic_manager.protocol.messages import (
+    CAP_RECOVER,
     CAP_STANDING_ORDERS,
     PROTOCOL_VERSION,
     Ack,
@@ -207,7 +208,7 @@ class Session:
                 applied_epoch=remembered.applied_epoch,
                 # A set applied without standing orders is not the one we want now, nor the other way round.
                 applied_version=remembered.applied_version if same_kind else 0,
-                jobs=claims_that_fit(remembered.jobs + self._runner.claims()),
+                jobs=claims_that_fit(self._runner.claims(remembered.jobs)),
                 clock=self._clock.now(),
             )
         )
@@ -242,6 +243,7 @@ class Session:
         retold = await self._journal.write(functools.partial(_take_welcome, welcome=welcome, at=self._welcomed_at))
         if retold:
             logger.info("the server was restored from a copy: it is told again what it may have forgotten")
+        self._runner.welcomed(recovers=CAP_RECOVER in welcome.capabilities)
         try:
             await self._slots.link_up(self._clock.now())
             async with trio.open_nursery() as nursery:
