@@ -428,26 +428,6 @@ class TestLosses:
             assert (hourly.schedule_id, hourly.scheduled_at) == ("hourly", at(60))
             assert here.clock.now() >= at(74)
 
-    async def test_a_job_cut_off_by_the_agents_death_is_interrupted(
-        self, tmp_path: Path, autojump_clock: MockClock
-    ) -> None:
-        async with world(tmp_path) as here:
-            here.restic.seconds = 600
-            await here.start()
-            desk = await here.connected()
-            await desk.apply(entry(cron="0 * * * *"))
-            await desk.say(order(at(0)))
-            await desk.next(JobStarted)
-            here.kill()
-            await trio.sleep(5)
-            await here.start()
-            desk = await here.connected()
-            finished = await desk.next(JobFinished)
-            assert finished.outcome.status is Status.INTERRUPTED
-            assert finished.outcome.error is not None
-            assert finished.outcome.error.code == "agent_stopped"
-            assert here.restic.left_over == [finished.job_id]
-
     async def test_draining_ends_the_job_and_delivers_its_verdict(
         self, tmp_path: Path, autojump_clock: MockClock
     ) -> None:
