@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from restic_manager.domain.model import Outcome, new_id
+from restic_manager.domain.model import Evidence, Outcome, new_id
 from restic_manager.domain.planning import Fire, Mark
 from restic_manager.protocol.codec import encode
 from restic_manager.protocol.messages import DurableReport, Entry, JobClaim, OutboxHead
@@ -104,10 +104,13 @@ def load_schedules(
     """Return the entries with their watermarks, and per schedule its pending fire (sent, superseded) and held one."""
     entries = [(bytes(body), int(watermark)) for body, watermark in db.execute("SELECT body, watermark FROM entries")]
     fires: dict[str, tuple[Fire | None, bool, bool, Fire | None]] = {}
-    for row in db.execute("SELECT schedule_id, role, slot, revision, trigger, stands_for, sent, superseded FROM fires"):
-        schedule_id, role, slot, revision, trigger, stands_for, sent, superseded = row
+    for row in db.execute(
+        "SELECT schedule_id, role, slot, revision, trigger, stands_for, sent, superseded, evidence FROM fires"
+    ):
+        schedule_id, role, slot, revision, trigger, stands_for, sent, superseded, late = row
         trigger_: Literal["tick", "catch-up"] = "tick" if trigger == "tick" else "catch-up"
-        fire = Fire(from_micros(slot), int(revision), trigger_, int(stands_for))
+        evidence = None if late is None else msgspec.json.decode(late, type=Evidence)
+        fire = Fire(from_micros(slot), int(revision), trigger_, int(stands_for), evidence)
         pending, was_sent, was_superseded, held = fires.get(schedule_id, (None, False, False, None))
         if role == "pending":
             fires[schedule_id] = (fire, bool(sent), bool(superseded), held)
@@ -171,10 +174,23 @@ def _save_fire(
     if fire is None:
         db.execute("DELETE FROM fires WHERE schedule_id = ? AND role = ?", (schedule_id, role))
         return
+    late = None if fire.evidence is None else msgspec.json.encode(fire.evidence).decode()
     db.execute(
-        "INSERT OR REPLACE INTO fires VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (schedule_id, role, to_micros(fire.slot), fire.revision, fire.trigger, fire.stands_for, sent, superseded),
+        "INSERT OR REPLACE INTO fires (schedule_id, role, slot, revision, trigger, stands_for, sent, superseded,"
+        " evidence) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (schedule_id, role, to_micros(fire.slot), fire.revision, fire.trigger, fire.stands_for, sent, superseded, late),
     )
+
+
+def load_gaps(db: sqlite3.Connection) -> tuple[Evidence, ...]:
+    """Return the times in which no slot could be seen, as they were journaled last."""
+    known = get_meta(db, "gaps")
+    return () if known is None else msgspec.json.decode(known, type=tuple[Evidence, ...])
+
+
+def save_gaps(db: sqlite3.Connection, gaps: tuple[Evidence, ...]) -> None:
+    """Store the times in which no slot could be seen."""
+    set_meta(db, "gaps", msgspec.json.encode(gaps).decode())
 
 
 # -- jobs -------------------------------------------------------------------------------------------------------------

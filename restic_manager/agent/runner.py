@@ -207,6 +207,8 @@ class Runner:
             self._cut_offs.add(record, order)
             if order is not None:
                 self._slots.job_accepted(record.key.job_id, record.key.schedule_id)
+            else:
+                await self._slots.job_ended(record.key, self._clock.now())
         await self._journal.write(lambda db: _forget_old(db, self._clock.now()))
         self._budget.set_waiting(await self._journal.read(records.outbox_size))
 

@@ -23,6 +23,7 @@ import trio
 
 from restic_manager.agent import records, retelling
 from restic_manager.agent.entries import CHECKPOINT_EVERY, decode_entries, plan_of
+from restic_manager.agent.gaps import Gaps
 from restic_manager.agent.grace import Grace
 from restic_manager.agent.journal import Journal
 from restic_manager.agent.tracking import Change, Tracked, entry_change, joined
@@ -78,12 +79,13 @@ class Slots:
         self._wakes = Wakes()
         self._link_up = False
         self._to_send: dict[str, None] = {}  # in order, each schedule once
-        self._gap: Evidence | None = None
+        self.gaps = Gaps()
         self.settled_at: datetime | None = None
 
     async def load(self, now: datetime) -> None:
         """Take up what the journal holds, every schedule to be looked at at once."""
         entries, fires = await self._journal.read(records.load_schedules)
+        self.gaps = Gaps(await self._journal.read(records.load_gaps))
         for number, (body, watermark) in enumerate(entries):
             entry = msgspec.json.decode(body, type=Entry)
             pending, sent, superseded, held = fires.pop(entry.schedule_id, (None, False, False, None))
@@ -135,7 +137,7 @@ class Slots:
 
     def note_gap(self, evidence: Evidence, settled_at: datetime | None) -> None:
         """Remember that no slot could be seen in this interval, and until when catch-up runs are to wait."""
-        self._gap = evidence
+        self.gaps.add(evidence)
         self.settled_at = settled_at
 
     # -- the set of schedules -----------------------------------------------------------------------------------------
@@ -228,7 +230,7 @@ class Slots:
                         scheduled_at=pending.slot,
                         trigger=pending.trigger,
                         stands_for=pending.stands_for,
-                        evidence=tracked.lateness if pending.trigger == "catch-up" else None,
+                        evidence=pending.evidence,
                     )
                 )
         self._to_send.clear()
@@ -287,9 +289,12 @@ class Slots:
             await self._commit(changes, also=also)
 
     async def job_ended(
-        self, key: records.JobKey, now: datetime, *, also: Callable[[sqlite3.Connection], None]
+        self, key: records.JobKey, now: datetime, *, also: Callable[[sqlite3.Connection], None] | None = None
     ) -> None:
-        """Commit that a job ended (`also` writes its rows) together with the release of the held slot."""
+        """Commit that a job ended (`also` writes its rows) together with the release of the held slot.
+
+        Without `also`: it does not run any more, and its verdict will come, some time.
+        """
         async with self._lock:
             changes = []
             tracked = self._tracked_of(key)
@@ -311,7 +316,7 @@ class Slots:
         *,
         also: Callable[[sqlite3.Connection], None] | None = None,
     ) -> None:
-        changes = [self._handed_over(change) for change in changes]
+        changes = [self._handed_over(self._explained(change)) for change in changes]
         decided = [(change.schedule_id, item) for change in changes for item in change.step.decided]
         dirty = [change for change in changes if self._is_dirty(change)]
 
@@ -340,6 +345,20 @@ class Slots:
         if decided or also is not None or self._to_send:
             self._ring()
 
+    def _explained(self, change: Change) -> Change:
+        """A late fire takes the evidence with it, into the journal too: who sends it may be another process."""
+        mark = change.step.mark
+        pending, held = self._with_evidence(mark.pending), self._with_evidence(mark.held)
+        if pending is mark.pending and held is mark.held:
+            return change
+        return replace(change, step=replace(change.step, mark=replace(mark, pending=pending, held=held)))
+
+    def _with_evidence(self, fire: Fire | None) -> Fire | None:
+        if fire is None or fire.trigger == "tick" or fire.evidence is not None:
+            return fire
+        gap = self.gaps.over(fire.slot, fire.slot)
+        return fire if gap is None else replace(fire, evidence=gap)
+
     def _handed_over(self, change: Change) -> Change:
         """While the link is up a new fire is handed to the writer at once: stored as sent, one commit for both."""
         mark = change.step.mark
@@ -363,8 +382,6 @@ class Slots:
         if tracked is None:
             tracked = self._tracked[change.schedule_id] = Tracked(change.entry, mark)
         is_new_fire = mark.pending is not None and (mark.pending != tracked.mark.pending or not tracked.mark.sent)
-        if mark.pending is not None and mark.pending != tracked.mark.pending:
-            tracked.lateness = self._gap_before(mark.pending)
         self._note_grace(change.schedule_id, tracked.mark, mark)
         tracked.mark = mark
         if change.entry is not None:
@@ -402,8 +419,8 @@ class Slots:
 
     def _report(self, schedule_id: str, item: Decided) -> records.MakeReport:
         evidence = None
-        if item.fate in {Fate.COALESCED, Fate.MISSED} and self._gap is not None:
-            evidence = self._gap_over(item.first, item.last)
+        if item.fate in {Fate.COALESCED, Fate.MISSED}:
+            evidence = self.gaps.over(item.first, item.last)
 
         def make(seq: int) -> SlotDecided:
             return SlotDecided(
@@ -420,15 +437,6 @@ class Slots:
             )
 
         return make
-
-    def _gap_before(self, fire: Fire) -> Evidence | None:
-        return self._gap_over(fire.slot, fire.slot) if fire.trigger == "catch-up" else None
-
-    def _gap_over(self, first: datetime, last: datetime) -> Evidence | None:
-        gap = self._gap
-        if gap is None or gap.since is None or gap.until is None or last < gap.since or first > gap.until:
-            return None
-        return gap
 
 
 def _without_order(entry: Entry) -> Entry:

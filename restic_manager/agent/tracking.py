@@ -16,7 +16,7 @@ from restic_manager.domain import planning
 from restic_manager.domain.instants import instant_text
 from restic_manager.domain.model import Fate
 from restic_manager.domain.planning import Decided, Mark, Step
-from restic_manager.protocol.messages import Entry, Evidence
+from restic_manager.protocol.messages import Entry
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +28,6 @@ class Tracked:
     entry: Entry | None  # None: it left the set, but a fire or a job of it is still open
     mark: Mark
     jobs: set[str] = field(default_factory=set)
-    lateness: Evidence | None = None  # what made the pending catch-up late
     order_digest: bytes | None = None  # of the entry's standing order, which is kept sealed and not here
 
     def look(self, now: datetime, settled_at: datetime | None) -> Step:
