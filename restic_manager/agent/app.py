@@ -19,6 +19,7 @@ import trio
 from restic_manager.agent import records
 from restic_manager.agent.cutoff import Sealing, Vault
 from restic_manager.agent.grace import Grace
+from restic_manager.agent.housekeeping import keep_house
 from restic_manager.agent.identity import Identity, IdentityFiles, establish
 from restic_manager.agent.journal import Journal, open_journal, reset_journal
 from restic_manager.agent.runner import Restic, Runner
@@ -166,6 +167,7 @@ async def live(
             nursery.start_soon(scheduler.run, name="scheduler")
             nursery.start_soon(runner.run, name="runner")
             nursery.start_soon(session.run, name="session")
+            nursery.start_soon(keep_house, journal, clock, name="housekeeping")
             if offline is not None:
                 standing = StandingOrders(
                     journal=journal,

@@ -23,6 +23,8 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 KEEP_FINISHED: Final = timedelta(days=40)
 KEEP_AT_LEAST: Final = 1_000
 KEEP_AT_MOST: Final = 200_000
+FORGET_AT_ONCE: Final = 1_000
+"""Jobs, or fates, forgotten in one transaction."""
 
 MakeReport = Callable[[int], DurableReport]
 """Given its sequence, make the report: the sequence is part of the frame."""
@@ -301,27 +303,32 @@ def _key_columns(key: JobKey) -> tuple[str, str | None, int | None, int | None]:
     )
 
 
-def forget_old_jobs(db: sqlite3.Connection, now: datetime) -> None:
-    """Drop finished jobs beyond what is promised: 40 days, at least the last 1,000, at most 200,000.
+def forget_old_jobs(db: sqlite3.Connection, now: datetime, *, at_once: int = FORGET_AT_ONCE) -> int:
+    """Drop the oldest finished jobs beyond what is promised: 40 days, at least the last 1,000, at most 200,000.
 
-    Remembers how far back it has forgotten, so that an order from before is not taken for a new one.
+    Return how many; 0 when there are none left to drop. Remembers how far back it has forgotten, so that an order from
+    before is not taken for a new one.
     """
-    row = db.execute(
-        "SELECT finished_at FROM jobs WHERE state = 'finished' ORDER BY finished_at DESC LIMIT 1 OFFSET ?",
-        (KEEP_AT_LEAST - 1,),
-    ).fetchone()
-    if row is None:
-        return
-    limit = min(int(row[0]), to_micros(now - KEEP_FINISHED))
-    most = db.execute(
-        "SELECT finished_at FROM jobs WHERE state = 'finished' ORDER BY finished_at DESC LIMIT 1 OFFSET ?",
-        (KEEP_AT_MOST - 1,),
-    ).fetchone()
-    if most is not None:
-        limit = max(limit, int(most[0]))
-    gone = db.execute("DELETE FROM jobs WHERE state = 'finished' AND finished_at < ?", (limit,)).rowcount
+    last_kept = _finished_at(db, KEEP_AT_LEAST)
+    if last_kept is None:
+        return 0
+    limit = max(min(last_kept, to_micros(now - KEEP_FINISHED)), _finished_at(db, KEEP_AT_MOST) or 0)
+    gone = db.execute(
+        "DELETE FROM jobs WHERE job_id IN (SELECT job_id FROM jobs WHERE finished_at < ? ORDER BY finished_at LIMIT ?)",
+        (limit, at_once),
+    ).rowcount
     if gone:
         set_meta(db, "forgot_before", str(limit))
+    return gone
+
+
+def _finished_at(db: sqlite3.Connection, number: int) -> int | None:
+    """Return when the job ended that is so many-th from the end; None where there are fewer. Reads the index alone."""
+    row = db.execute(
+        "SELECT finished_at FROM jobs WHERE finished_at IS NOT NULL ORDER BY finished_at DESC LIMIT 1 OFFSET ?",
+        (number - 1,),
+    ).fetchone()
+    return None if row is None else int(row[0])
 
 
 def forgot_before(db: sqlite3.Connection) -> datetime | None:

@@ -19,7 +19,7 @@ from typing import Final, Protocol
 import trio
 from msgspec.structs import replace
 
-from restic_manager.agent import records, retelling
+from restic_manager.agent import records
 from restic_manager.agent.cutoff import CutOffs, Vault, cut_off
 from restic_manager.agent.joblog import JobLogWriter, LogBudget, Stream
 from restic_manager.agent.journal import Journal, insist
@@ -209,7 +209,6 @@ class Runner:
                 self._slots.job_accepted(record.key.job_id, record.key.schedule_id)
             else:
                 await self._slots.job_ended(record.key, self._clock.now())
-        await self._journal.write(lambda db: _forget_old(db, self._clock.now()))
         self._budget.set_waiting(await self._journal.read(records.outbox_size))
 
     async def run(self) -> None:
@@ -345,11 +344,6 @@ class Runner:
     def _note_progress(self, job_id: str, progress: Progress) -> None:
         self._progress[job_id] = progress
         self._ring()
-
-
-def _forget_old(db: sqlite3.Connection, now: datetime) -> None:
-    records.forget_old_jobs(db, now)
-    retelling.forget_old_fates(db, now)
 
 
 def _key(order: CommandRun, started_at: datetime | None = None) -> records.JobKey:
