@@ -54,10 +54,14 @@ class Tracked:
     def rejected(self, code: str, now: datetime) -> Step:
         """Return the step that closes the pending fire as rejected, with its fate where the server can hold one.
 
-        A slot that is none, lies in the future, is decided already or is of an unknown schedule has no fate to record.
+        A slot that is none, is decided already or is of an unknown schedule has no fate to record. One in the server's
+        future has: the watermark is past it, so as long as this clock stays, or is set back by up to CLOCK_HOLD, it
+        never comes due again, and this is all that is ever told of it. A clock set back by more decides anew from its
+        own now: then the slot fires again when its time has come, and the server takes what was told of it ahead of
+        its time for no reason to refuse that.
         """
         step, fire = self.closed(now), self.mark.pending
-        if fire is None or code not in {"disabled", "not_a_target"}:
+        if fire is None or code not in {"disabled", "not_a_target", "future"}:
             return step
         fate = Decided(fire.revision, fire.slot, fire.slot, 1, Fate.REJECTED, code)
         return replace(step, decided=(fate, *step.decided))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import msgspec
+import pytest
 import trio
 import trio.testing
 from trio.testing import MockClock
@@ -264,7 +265,8 @@ class TestRuns:
             await desk.say(CommandCancel(job_id=job_id, status=Status.CANCELLED))
             assert (await desk.next(ScheduleFire)).scheduled_at == at(2)
 
-    async def test_a_rejected_fire_is_closed(self, tmp_path: Path, autojump_clock: MockClock) -> None:
+    @pytest.mark.parametrize("code", ["disabled", "not_a_target", "future"])
+    async def test_a_rejected_fire_is_closed(self, tmp_path: Path, autojump_clock: MockClock, code: str) -> None:
         async with world(tmp_path) as here:
             await here.start()
             desk = await here.connected()
@@ -272,12 +274,61 @@ class TestRuns:
             fire = await desk.next(ScheduleFire)
             await desk.say(
                 ScheduleFired(
-                    schedule_id="s1", revision=1, scheduled_at=fire.scheduled_at, answer="rejected", code="disabled"
+                    schedule_id="s1", revision=1, scheduled_at=fire.scheduled_at, answer="rejected", code=code
                 )
             )
             assert (await desk.next(ScheduleFire)).scheduled_at == at(2)
             rejected = await desk.next(SlotDecided)
-            assert (rejected.first, rejected.fate, rejected.reason) == (at(1), Fate.REJECTED, "disabled")
+            assert (rejected.first, rejected.fate, rejected.reason) == (at(1), Fate.REJECTED, code)
+
+    @pytest.mark.parametrize("code", ["unknown_schedule", "unknown_revision", "not_a_slot", "decided", "of_tomorrow"])
+    async def test_a_rejected_fire_without_a_fate_of_its_own_is_closed_too(
+        self, tmp_path: Path, autojump_clock: MockClock, code: str
+    ) -> None:
+        async with world(tmp_path) as here:
+            await here.start()
+            desk = await here.connected()
+            await desk.apply(entry())
+            fire = await desk.next(ScheduleFire)
+            await desk.say(
+                ScheduleFired(
+                    schedule_id="s1", revision=1, scheduled_at=fire.scheduled_at, answer="rejected", code=code
+                )
+            )
+            assert (await desk.next(ScheduleFire)).scheduled_at == at(2)
+            assert desk.count(SlotDecided) == 0
+
+    async def test_a_slot_rejected_as_future_fires_again_only_when_the_clock_goes_far_back(
+        self, tmp_path: Path, autojump_clock: MockClock
+    ) -> None:
+        async with world(tmp_path) as here:
+            await here.start()
+            desk = await here.connected()
+            await desk.apply(entry(cron="0 * * * *"))
+
+            async def refuse(slot: datetime) -> None:
+                fire = await desk.next(ScheduleFire)
+                assert fire.scheduled_at == slot
+                await desk.say(
+                    ScheduleFired(
+                        schedule_id="s1", revision=1, scheduled_at=fire.scheduled_at, answer="rejected", code="future"
+                    )
+                )
+                await trio.sleep(60)
+
+            here.clock.step(timedelta(minutes=65))
+            await refuse(at(60))
+            here.clock.step(timedelta(minutes=-65))
+            assert (await desk.run_next()).scheduled_at == at(120), "the other has its fate, and only that"
+            here.clock.step(timedelta(hours=3))
+            await refuse(at(300))
+            here.clock.step(timedelta(hours=-3))
+            assert [(await desk.run_next()).scheduled_at for _ in range(3)] == [at(180), at(240), at(300)]
+            told = [message for _, message in desk.heard if isinstance(message, SlotDecided)]
+            assert [(one.first, one.fate) for one in told if one.fate is Fate.REJECTED] == [
+                (at(60), Fate.REJECTED),
+                (at(300), Fate.REJECTED),
+            ]
 
     async def test_an_order_older_than_what_is_remembered_is_not_run(
         self, tmp_path: Path, autojump_clock: MockClock

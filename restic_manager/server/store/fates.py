@@ -36,10 +36,11 @@ class Pair(Struct, frozen=True):
 
 
 class Stored(Struct, frozen=True):
-    """A recorded fate and the id of its row."""
+    """A recorded fate, the id of its row, and when it was recorded, by the server's clock."""
 
     row_id: int
     fate: Fated
+    recorded_at: datetime
 
     @property
     def stretch(self) -> Stretch:
@@ -235,4 +236,4 @@ def _stored(row: Row[Any]) -> Stored:
         evidence=None if found["evidence"] is None else _evidence.decode(found["evidence"]),
         by=found["decided_by"],
     )
-    return Stored(found["id"], fate)
+    return Stored(found["id"], fate, found["recorded_at"])

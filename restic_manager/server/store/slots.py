@@ -57,8 +57,14 @@ def take_fire(tx: Connection, fire: ScheduleFire, *, caller: Caller, now: dateti
     work = None if run else find_work(tx, fire.schedule_id)
     owned = () if work is None else intervals(tx, fire.schedule_id, caller.host_id)
     there = fates.at(tx, Pair(fire.schedule_id, caller.host_id), slot) if owned and not run else None
-    # What the server alone thought, or was told of another revision's slots, is no reason to refuse a run.
-    decided = there is not None and there.fate.by == fates.AGENT and there.fate.revision == fire.revision
+    # What the server alone thought, or was told of another revision's slots, is no reason to refuse a run. Nor is
+    # what a host told ahead of the slot's time, by a clock that was wrong.
+    decided = (
+        there is not None
+        and there.fate.by == fates.AGENT
+        and there.fate.revision == fire.revision
+        and slot <= there.recorded_at + firing.FUTURE_LIMIT
+    )
     answer = firing.answer_fire(
         slot,
         fire.revision,
