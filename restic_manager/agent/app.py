@@ -16,7 +16,7 @@ from typing import Final
 
 import trio
 
-from restic_manager.agent import records
+from restic_manager.agent import records, schedule_rows
 from restic_manager.agent.cutoff import Sealing, Vault
 from restic_manager.agent.grace import Grace
 from restic_manager.agent.housekeeping import keep_house
@@ -143,7 +143,7 @@ async def live(
     )
     runner = Runner(journal, slots, clock, restic, ring=bell.ring, vault=None if sealing is None else Vault(sealing))
     if sealing is None:
-        await journal.write(records.drop_orders)
+        await journal.write(schedule_rows.drop_orders)
     else:
         await ask_anew_unless_open(journal, sealing)
     await slots.load(clock.now())

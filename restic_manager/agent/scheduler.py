@@ -13,7 +13,7 @@ from typing import Final
 
 import trio
 
-from restic_manager.agent import records
+from restic_manager.agent import records, schedule_rows
 from restic_manager.agent.journal import TRY_AGAIN, Journal
 from restic_manager.agent.slots import Slots
 from restic_manager.domain.errors import StorageError
@@ -79,7 +79,7 @@ class Scheduler:
             for stamp in stamps:
                 records.set_meta(db, stamp, instant_text(now))
             if gaps != self._gaps_kept:  # with the stamp that ends them: by that alone the next start could not know
-                records.save_gaps(db, gaps)
+                schedule_rows.save_gaps(db, gaps)
 
         await self._journal.write(write)
         self._stamped, self._gaps_kept = now, gaps

@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 import trio
 
-from restic_manager.agent import records
+from restic_manager.agent import records, schedule_rows
 from restic_manager.agent.cutoff import Sealing
 from restic_manager.agent.journal import Journal
 from restic_manager.agent.runner import Runner
@@ -123,7 +123,7 @@ class StandingOrders:
         return True
 
     async def _order(self, schedule_id: str) -> StandingOrder | None:
-        sealed = await self._journal.read(lambda db: records.sealed_order(db, schedule_id))
+        sealed = await self._journal.read(lambda db: schedule_rows.sealed_order(db, schedule_id))
         if sealed is None:
             return None
         return msgspec.json.decode(self._sealing.unseal(schedule_id, PURPOSE, sealed), type=StandingOrder)
@@ -142,7 +142,7 @@ async def ask_anew_unless_open(journal: Journal, sealing: Sealing) -> None:
 
     One stands for all: they are sealed with the same key, and it is the key that gets lost or exchanged.
     """
-    kept = await journal.read(records.any_sealed_order)
+    kept = await journal.read(schedule_rows.any_sealed_order)
     if kept is None:
         return
     schedule_id, sealed = kept

@@ -2,7 +2,8 @@
 
 JSON text frames, one message a frame, `type` is the tag. Unknown fields are ignored. Times are RFC 3339 UTC, durations
 are seconds. Messages with `seq` are durable reports: they come from the agent's outbox, in order, and are repeated
-until acknowledged. This module knows shapes and bounds only; who may say what when is in `protocol.session`.
+until acknowledged. This module knows shapes and bounds only; who may say what when is in `protocol.session`. Over 400
+lines, because it is one list.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from restic_manager.agent import records
+from restic_manager.agent import records, schedule_rows
 from restic_manager.agent.joblog import JobLogWriter, LogBudget
 from restic_manager.agent.journal import Journal, open_journal, reset_journal
 from restic_manager.agent.records import JobKey
@@ -193,7 +193,7 @@ async def test_a_journal_of_version_1_is_taken_over_whole(tmp_path: Path) -> Non
         assert job is not None
         assert (job.outcome, job.report_seq, job.log_lines) == (DONE, 6, None)
         assert [job.key.job_id for job in await journal.read(records.running_jobs)] == ["b"]
-        _, fires = await journal.read(records.load_schedules)
+        _, fires = await journal.read(schedule_rows.load_schedules)
         assert fires == {"s1": (Fire(datetime(1970, 1, 1, 0, 1, tzinfo=UTC), 2, "catch-up", 3), True, False, None)}
         assert await journal.read(lambda db: db.execute("PRAGMA user_version").fetchone()) == (3,)
         await finish(journal, "b")
