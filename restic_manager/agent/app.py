@@ -16,16 +16,17 @@ from typing import Final
 
 import trio
 
-from restic_manager.agent import records
+from restic_manager.agent import records, schedule_rows
 from restic_manager.agent.cutoff import Sealing, Vault
 from restic_manager.agent.grace import Grace
+from restic_manager.agent.housekeeping import keep_house
 from restic_manager.agent.identity import Identity, IdentityFiles, establish
 from restic_manager.agent.journal import Journal, open_journal, reset_journal
 from restic_manager.agent.runner import Restic, Runner
 from restic_manager.agent.scheduler import Scheduler
 from restic_manager.agent.session import Session
 from restic_manager.agent.slots import Slots
-from restic_manager.agent.standing import StandingOrders, seal_with
+from restic_manager.agent.standing import StandingOrders, ask_anew_unless_open, seal_with
 from restic_manager.agent.tool import ResticFacts, ResticTool
 from restic_manager.config import AgentConfig
 from restic_manager.domain.cron import splay_offset
@@ -142,7 +143,9 @@ async def live(
     )
     runner = Runner(journal, slots, clock, restic, ring=bell.ring, vault=None if sealing is None else Vault(sealing))
     if sealing is None:
-        await journal.write(records.drop_orders)
+        await journal.write(schedule_rows.drop_orders)
+    else:
+        await ask_anew_unless_open(journal, sealing)
     await slots.load(clock.now())
     await runner.recover()
     async with open_alarm(clock) as alarm:
@@ -164,6 +167,7 @@ async def live(
             nursery.start_soon(scheduler.run, name="scheduler")
             nursery.start_soon(runner.run, name="runner")
             nursery.start_soon(session.run, name="session")
+            nursery.start_soon(keep_house, journal, clock, name="housekeeping")
             if offline is not None:
                 standing = StandingOrders(
                     journal=journal,

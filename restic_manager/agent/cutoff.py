@@ -1,13 +1,16 @@
 """Runs that were cut off with their agent: what is kept to look them up, and the verdict that the look-up leads to.
 
-A backup killed between saving its snapshot and reporting it has still made a snapshot. Decides what a found, a missing
-and an unreachable snapshot mean; refuses to know queues and reports.
+A backup killed between saving its snapshot and reporting it has still made a snapshot. Where this agent keeps nothing
+to ask its repository with, the verdict waits for the server, which gives the access: nobody says `interrupted` of a run
+that may have done its work. Decides what a found, a missing and an unreachable snapshot mean; refuses to know queues
+and how a verdict is told.
 """
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final, Protocol
 
@@ -15,9 +18,10 @@ import msgspec
 import trio
 
 from restic_manager.agent import records
+from restic_manager.agent.journal import insist
 from restic_manager.domain.errors import ManagerError
 from restic_manager.domain.instants import duration_text
-from restic_manager.domain.model import Failure, Outcome, Status
+from restic_manager.domain.model import Failure, Kind, Outcome, Status, kind_of
 from restic_manager.protocol.messages import CommandRun
 
 logger = logging.getLogger(__name__)
@@ -45,13 +49,20 @@ class LooksUp(Protocol):
         """Given an order whose restic is gone, return the snapshot it made; raise ManagerError if it cannot be told."""
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class CutOff:
-    """A run the process before left behind: its order, and the process that ran it, as far as that was noted."""
+    """A run the process before left behind, and the process that ran it, as far as that was noted.
+
+    order: what to look it up with; None while the server is waited for. told: its verdict, where there is none to be
+    found out. decided: set with either of them. stop: somebody wants it ended.
+    """
 
     key: records.JobKey
-    order: CommandRun
     pid: int | None
+    order: CommandRun | None
+    told: Outcome | None = None
+    decided: trio.Event = field(default_factory=trio.Event)
+    stop: trio.Event = field(default_factory=trio.Event)
 
 
 class Vault:
@@ -85,24 +96,107 @@ def cut_off(why: str | None) -> Outcome:
     )
 
 
-async def look_up(restic: LooksUp, left: CutOff) -> Outcome:
-    """Given a run that was cut off, return its verdict; a repository that is away is asked again for a while."""
-    job_id = left.key.job_id
+def _cancelled(why: str) -> Outcome:
+    message = f"cancelled, after the agent had stopped while this job ran; {why}"
+    return Outcome(status=Status.CANCELLED, error=Failure(code="cancelled", message=message))
+
+
+class CutOffs:
+    """The runs the process before left behind, each until it has its verdict. `start` it once all are added."""
+
+    def __init__(self, restic: LooksUp, *, finish: Callable[[records.JobKey, Outcome], Awaitable[None]]) -> None:
+        """finish: commits a verdict; StorageError makes it be asked again."""
+        self._restic = restic
+        self._finish = finish
+        self._left: dict[str, CutOff] = {}
+
+    def add(self, record: records.JobRecord, order: CommandRun | None) -> None:
+        """Given a run that was cut off, and its order if that was kept, take it."""
+        self._left[record.key.job_id] = left = CutOff(record.key, record.pid, order)
+        if order is not None:
+            left.decided.set()
+
+    def start(self, nursery: trio.Nursery) -> None:
+        """Find out about each, in a task of the nursery."""
+        for left in list(self._left.values()):
+            nursery.start_soon(self._settle, left, name=f"look-up {left.key.job_id[:8]}")
+
+    def __contains__(self, job_id: object) -> bool:
+        """Return whether this job is one of them."""
+        return job_id in self._left
+
+    def asking(self) -> frozenset[str]:
+        """Return the ids of those for which the server is asked for access."""
+        return frozenset(left.key.job_id for left in self._waiting())
+
+    def access(self, order: CommandRun) -> None:
+        """The server has given the access to one of them, if it is: it is looked up now, and never started."""
+        left = self._left.get(order.job_id)
+        if left is not None and not left.decided.is_set():
+            left.order = order
+            left.decided.set()
+
+    def no_access(self, job_id: str, why: str) -> None:
+        """The server says that there is no access to be had for this job."""
+        left = self._left.get(job_id)
+        if left is not None:
+            _tell(left, cut_off(f"whether it made its snapshot is not known: {why or 'the server gives no access'}"))
+
+    def ask_nobody(self) -> None:
+        """The server is one that gives no access."""
+        for left in self._waiting():
+            _tell(left, cut_off(None))
+
+    def cancel(self, job_id: str) -> None:
+        """Somebody wants this job ended: what is known at once, or by the question that is being asked, is its end."""
+        left = self._left[job_id]
+        left.stop.set()
+        _tell(left, _cancelled("whether it made its snapshot was not asked"))
+
+    def _waiting(self) -> list[CutOff]:
+        return [left for left in self._left.values() if not left.decided.is_set()]
+
+    async def _settle(self, left: CutOff) -> None:
+        await left.decided.wait()
+        outcome = left.told
+        if outcome is None and left.order is not None:
+            outcome = await look_up(self._restic, left.order, left.pid, stop=left.stop)
+        verdict = outcome or cut_off(None)
+        await insist(f"the verdict of job {left.key.job_id}", lambda: self._finish(left.key, verdict))
+        del self._left[left.key.job_id]
+
+
+def _tell(left: CutOff, outcome: Outcome) -> None:
+    if not left.decided.is_set():
+        left.told = outcome
+        left.decided.set()
+
+
+async def look_up(restic: LooksUp, order: CommandRun, pid: int | None, *, stop: trio.Event) -> Outcome:
+    """Given the order of a run that was cut off, return its verdict; a repository that is away is asked again for a
+    while, unless `stop` says that nobody wants to know any more.
+    """
+    job_id = order.job_id
+    if kind_of(order.spec) is not Kind.BACKUP:
+        return cut_off(None)  # no snapshot tells how far it came
     with trio.move_on_after(LOOK_UP_FOR):
         attempt = 0
         while True:
             try:
-                snapshot_id = await restic.look_up(left.order, left.pid)
+                snapshot_id = await restic.look_up(order, pid)
             except ManagerError as error:
                 pause = _PAUSES[min(attempt, len(_PAUSES) - 1)]
                 said = f"whether it made its snapshot is not known yet: {error.message}"
                 logger.warning("job %s: %s; asking again in %g s", job_id, said, pause)
             else:
-                if snapshot_id is None:
-                    return cut_off("it left no snapshot")
-                logger.info("job %s was cut off after it had made snapshot %s", job_id, snapshot_id)
-                return Outcome(status=Status.SUCCEEDED, snapshot_id=snapshot_id)
-            await trio.sleep(pause)
+                if snapshot_id is not None:
+                    logger.info("job %s was cut off after it had made snapshot %s", job_id, snapshot_id)
+                    return Outcome(status=Status.SUCCEEDED, snapshot_id=snapshot_id)
+                none = "it left no snapshot"
+                return _cancelled(none) if stop.is_set() else cut_off(none)
+            with trio.move_on_after(pause):
+                await stop.wait()
+                return _cancelled(f"its repository does not answer, so {said.partition(':')[0]}")
             attempt += 1
     waited = duration_text(timedelta(seconds=LOOK_UP_FOR))
     return cut_off(f"its repository did not answer for {waited}, so whether it made its snapshot is not known")

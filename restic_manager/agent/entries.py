@@ -6,8 +6,10 @@ Owns what an agent can evaluate. Refuses to know marks, journals and when anythi
 from __future__ import annotations
 
 import functools
+import hashlib
 import logging
-from collections.abc import Iterable
+import secrets
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Final
 
@@ -89,3 +91,18 @@ async def decode_entries(raw_entries: Iterable[msgspec.Raw]) -> tuple[dict[str, 
         if number % CHECKPOINT_EVERY == CHECKPOINT_EVERY - 1:
             await trio.lowlevel.checkpoint()
     return entries, refused
+
+
+def keyed_digest() -> Callable[[Entry], bytes | None]:
+    """Return what tells whether an entry's standing order has changed, None for none.
+
+    Keyed anew for each process, because it is made from secrets.
+    """
+    key = secrets.token_bytes(32)
+
+    def digest(entry: Entry) -> bytes | None:
+        if entry.standing_order is None:
+            return None
+        return hashlib.blake2b(msgspec.json.encode(entry.standing_order), key=key, digest_size=16).digest()
+
+    return digest

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 DAMAGED: Final = "storage_damaged"
 _DAMAGED_REMEDY: Final = (
     "the file is damaged: restore it, or start the agent once with --reset-journal: it moves the file aside and begins "
@@ -85,6 +85,9 @@ CREATE TABLE fates (
 ALTER TABLE jobs ADD COLUMN log_lines INTEGER;
 """,  # pid: of the restic that was spawned for the job; sealed: while it runs, its order, to look its snapshot up by;
     # log_lines: how many lines its log had, null where it is not known
+    3: """
+ALTER TABLE fires ADD COLUMN evidence TEXT;
+""",  # protocol.messages.Evidence: what made it late; null where nothing is known
 }
 """What brings a journal of the version before to this one. A new journal takes the same way."""
 

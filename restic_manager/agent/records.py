@@ -1,6 +1,7 @@
-"""What the journal's rows mean: entries, fires, jobs, the outbox. Plain functions over one connection, in its thread.
+"""What the journal's rows mean: facts about itself, jobs, the outbox. Plain functions over its connection and thread.
 
-Owns every SQL statement of the agent. Decides nothing: marks come from `domain.planning`, verdicts from the runner.
+Schedules and their marks are in `schedule_rows`, kept fates in `retelling`. Decides nothing: verdicts come from the
+runner.
 """
 
 from __future__ import annotations
@@ -9,20 +10,21 @@ import sqlite3
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
 
 from restic_manager.domain.model import Outcome, new_id
-from restic_manager.domain.planning import Fire, Mark
 from restic_manager.protocol.codec import encode
-from restic_manager.protocol.messages import DurableReport, Entry, JobClaim, OutboxHead
+from restic_manager.protocol.messages import DurableReport, JobClaim, OutboxHead
 from restic_manager.protocol.session import frame_hash
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 KEEP_FINISHED: Final = timedelta(days=40)
 KEEP_AT_LEAST: Final = 1_000
 KEEP_AT_MOST: Final = 200_000
+FORGET_AT_ONCE: Final = 1_000
+"""Jobs, or fates, forgotten in one transaction."""
 
 MakeReport = Callable[[int], DurableReport]
 """Given its sequence, make the report: the sequence is part of the frame."""
@@ -92,82 +94,6 @@ def remembered(db: sqlite3.Connection) -> Remembered:
         applied_version=int(get_meta(db, "applied_version") or 0),
         with_orders=get_meta(db, "applied_with_orders") == "1",
         jobs=tuple(claims),
-    )
-
-
-# -- schedules, marks, fires ------------------------------------------------------------------------------------------
-
-
-def load_schedules(
-    db: sqlite3.Connection,
-) -> tuple[list[tuple[bytes, int]], dict[str, tuple[Fire | None, bool, bool, Fire | None]]]:
-    """Return the entries with their watermarks, and per schedule its pending fire (sent, superseded) and held one."""
-    entries = [(bytes(body), int(watermark)) for body, watermark in db.execute("SELECT body, watermark FROM entries")]
-    fires: dict[str, tuple[Fire | None, bool, bool, Fire | None]] = {}
-    for row in db.execute("SELECT schedule_id, role, slot, revision, trigger, stands_for, sent, superseded FROM fires"):
-        schedule_id, role, slot, revision, trigger, stands_for, sent, superseded = row
-        trigger_: Literal["tick", "catch-up"] = "tick" if trigger == "tick" else "catch-up"
-        fire = Fire(from_micros(slot), int(revision), trigger_, int(stands_for))
-        pending, was_sent, was_superseded, held = fires.get(schedule_id, (None, False, False, None))
-        if role == "pending":
-            fires[schedule_id] = (fire, bool(sent), bool(superseded), held)
-        else:
-            fires[schedule_id] = (pending, was_sent, was_superseded, fire)
-    return entries, fires
-
-
-def save_entry(db: sqlite3.Connection, entry: Entry, watermark: datetime, sealed_order: bytes | None) -> None:
-    """Store an entry as it is in force now. Its standing order holds secrets: it is kept sealed, or not at all."""
-    body = msgspec.json.encode(msgspec.structs.replace(entry, standing_order=None))
-    db.execute(
-        "INSERT INTO entries VALUES (?, ?, ?)"
-        " ON CONFLICT (schedule_id) DO UPDATE SET body = excluded.body, watermark = excluded.watermark",
-        (entry.schedule_id, body, to_micros(watermark)),
-    )
-    if sealed_order is None:
-        db.execute("DELETE FROM orders WHERE schedule_id = ?", (entry.schedule_id,))
-    else:
-        db.execute("INSERT OR REPLACE INTO orders VALUES (?, ?)", (entry.schedule_id, sealed_order))
-
-
-def sealed_order(db: sqlite3.Connection, schedule_id: str) -> bytes | None:
-    """Given a schedule, return its sealed standing order, or None where none is kept."""
-    row = db.execute("SELECT sealed FROM orders WHERE schedule_id = ?", (schedule_id,)).fetchone()
-    return None if row is None else bytes(row[0])
-
-
-def drop_orders(db: sqlite3.Connection) -> None:
-    """Forget every standing order and what was kept of running jobs: this agent keeps no secrets."""
-    db.execute("DELETE FROM orders")
-    db.execute("UPDATE jobs SET sealed = NULL")
-
-
-def drop_entry(db: sqlite3.Connection, schedule_id: str) -> None:
-    """Forget an entry that left the set, and its standing order; its fires stay as the mark says."""
-    db.execute("DELETE FROM entries WHERE schedule_id = ?", (schedule_id,))
-    db.execute("DELETE FROM orders WHERE schedule_id = ?", (schedule_id,))
-
-
-def save_mark(db: sqlite3.Connection, schedule_id: str, before: Mark | None, after: Mark) -> None:
-    """Store what changed of a mark."""
-    if before is None or before.watermark != after.watermark:
-        db.execute("UPDATE entries SET watermark = ? WHERE schedule_id = ?", (to_micros(after.watermark), schedule_id))
-    old = (None, False, False) if before is None else (before.pending, before.sent, before.superseded)
-    if old != (after.pending, after.sent, after.superseded):
-        _save_fire(db, schedule_id, "pending", after.pending, sent=after.sent, superseded=after.superseded)
-    if (None if before is None else before.held) != after.held:
-        _save_fire(db, schedule_id, "held", after.held, sent=False, superseded=False)
-
-
-def _save_fire(
-    db: sqlite3.Connection, schedule_id: str, role: str, fire: Fire | None, *, sent: bool, superseded: bool
-) -> None:
-    if fire is None:
-        db.execute("DELETE FROM fires WHERE schedule_id = ? AND role = ?", (schedule_id, role))
-        return
-    db.execute(
-        "INSERT OR REPLACE INTO fires VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (schedule_id, role, to_micros(fire.slot), fire.revision, fire.trigger, fire.stands_for, sent, superseded),
     )
 
 
@@ -279,27 +205,32 @@ def _key_columns(key: JobKey) -> tuple[str, str | None, int | None, int | None]:
     )
 
 
-def forget_old_jobs(db: sqlite3.Connection, now: datetime) -> None:
-    """Drop finished jobs beyond what is promised: 40 days, at least the last 1,000, at most 200,000.
+def forget_old_jobs(db: sqlite3.Connection, now: datetime, *, at_once: int = FORGET_AT_ONCE) -> int:
+    """Drop the oldest finished jobs beyond what is promised: 40 days, at least the last 1,000, at most 200,000.
 
-    Remembers how far back it has forgotten, so that an order from before is not taken for a new one.
+    Return how many; 0 when there are none left to drop. Remembers how far back it has forgotten, so that an order from
+    before is not taken for a new one.
     """
-    row = db.execute(
-        "SELECT finished_at FROM jobs WHERE state = 'finished' ORDER BY finished_at DESC LIMIT 1 OFFSET ?",
-        (KEEP_AT_LEAST - 1,),
-    ).fetchone()
-    if row is None:
-        return
-    limit = min(int(row[0]), to_micros(now - KEEP_FINISHED))
-    most = db.execute(
-        "SELECT finished_at FROM jobs WHERE state = 'finished' ORDER BY finished_at DESC LIMIT 1 OFFSET ?",
-        (KEEP_AT_MOST - 1,),
-    ).fetchone()
-    if most is not None:
-        limit = max(limit, int(most[0]))
-    gone = db.execute("DELETE FROM jobs WHERE state = 'finished' AND finished_at < ?", (limit,)).rowcount
+    last_kept = _finished_at(db, KEEP_AT_LEAST)
+    if last_kept is None:
+        return 0
+    limit = max(min(last_kept, to_micros(now - KEEP_FINISHED)), _finished_at(db, KEEP_AT_MOST) or 0)
+    gone = db.execute(
+        "DELETE FROM jobs WHERE job_id IN (SELECT job_id FROM jobs WHERE finished_at < ? ORDER BY finished_at LIMIT ?)",
+        (limit, at_once),
+    ).rowcount
     if gone:
         set_meta(db, "forgot_before", str(limit))
+    return gone
+
+
+def _finished_at(db: sqlite3.Connection, number: int) -> int | None:
+    """Return when the job ended that is so many-th from the end; None where there are fewer. Reads the index alone."""
+    row = db.execute(
+        "SELECT finished_at FROM jobs WHERE finished_at IS NOT NULL ORDER BY finished_at DESC LIMIT 1 OFFSET ?",
+        (number - 1,),
+    ).fetchone()
+    return None if row is None else int(row[0])
 
 
 def forgot_before(db: sqlite3.Connection) -> datetime | None:

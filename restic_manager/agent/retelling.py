@@ -43,16 +43,20 @@ def append_decided(db: sqlite3.Connection, reports: Sequence[tuple[datetime, Mak
     )
 
 
-def forget_old_fates(db: sqlite3.Connection, now: datetime) -> None:
-    """Drop fates beyond what is promised for jobs, too: 40 days, at least the last 1,000, at most 200,000."""
+def forget_old_fates(db: sqlite3.Connection, now: datetime, *, at_once: int = records.FORGET_AT_ONCE) -> int:
+    """Drop the oldest fates beyond what is promised for jobs, too: 40 days, at least the last 1,000, at most 200,000.
+
+    Return how many; 0 when there are none left to drop. Looks at the oldest alone, not at all that are young.
+    """
     newest = db.execute("SELECT MAX(id) FROM fates").fetchone()[0]
     if newest is None:
-        return
+        return 0
     limit = to_micros(now - records.KEEP_FINISHED)
-    db.execute(
-        "DELETE FROM fates WHERE id <= ? OR (id <= ? AND last_slot < ?)",
-        (newest - records.KEEP_AT_MOST, newest - records.KEEP_AT_LEAST, limit),
-    )
+    return db.execute(
+        "DELETE FROM fates WHERE id IN (SELECT id FROM (SELECT id, last_slot FROM fates ORDER BY id LIMIT ?)"
+        " WHERE id <= ? OR (id <= ? AND last_slot < ?))",
+        (at_once, newest - records.KEEP_AT_MOST, newest - records.KEEP_AT_LEAST, limit),
+    ).rowcount
 
 
 # -- telling again ----------------------------------------------------------------------------------------------------

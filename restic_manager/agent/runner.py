@@ -17,9 +17,10 @@ from datetime import datetime
 from typing import Final, Protocol
 
 import trio
+from msgspec.structs import replace
 
-from restic_manager.agent import records, retelling
-from restic_manager.agent.cutoff import CutOff, Vault, cut_off, look_up
+from restic_manager.agent import records
+from restic_manager.agent.cutoff import CutOffs, Vault, cut_off
 from restic_manager.agent.joblog import JobLogWriter, LogBudget, Stream
 from restic_manager.agent.journal import Journal, insist
 from restic_manager.agent.slots import Slots
@@ -89,7 +90,7 @@ class Runner:
         self._vault = vault
         self._waiting: deque[_Job] = deque()
         self._running: dict[str, _Job] = {}
-        self._cut_off: list[CutOff] = []
+        self._cut_offs = CutOffs(restic, finish=self._finish)
         self._progress: dict[str, Progress] = {}
         self._bell = Bell()
         self._draining = False
@@ -100,6 +101,10 @@ class Runner:
 
     async def accept(self, order: CommandRun) -> None:
         """Take an order: queue it, or answer with what is known of its id."""
+        if order.job_id in self._cut_offs:
+            if order.recover:
+                self._cut_offs.access(order)
+            return
         if self._find(order.job_id) is not None or self._draining:
             return  # it is under way, or this agent is: after the restart it is not in the hello, so it comes again
         known, forgotten = await self._journal.read(
@@ -126,11 +131,16 @@ class Runner:
     async def cancel(self, command: CommandCancel) -> None:
         """Take a cancel: stop the job, or remember that it is never to start; or hear that it ended on the server."""
         if command.status is not None:
+            if command.status is Status.INTERRUPTED:
+                self._cut_offs.no_access(command.job_id, command.reason)
             await self._ended_elsewhere(command.job_id)
+            return
+        if command.job_id in self._cut_offs:
+            self._cut_offs.cancel(command.job_id)
             return
         job = self._find(command.job_id)
         if job is not None and job not in self._waiting:
-            job.stop.set()  # one that is being looked up has nothing to stop: what is found is its verdict
+            job.stop.set()
             return
         if job is None:
             known = await self._journal.read(lambda db: records.find_job(db, command.job_id))
@@ -154,9 +164,13 @@ class Runner:
             await self._slots.job_ended(_key(job.order), self._clock.now())
         await self._slots.ended_elsewhere(job_id, self._clock.now())
 
-    def claims(self) -> tuple[JobClaim, ...]:
-        """Return the jobs that wait for the runner, for the hello (running and finished ones are in the journal)."""
-        return tuple(
+    def claims(self, journaled: Sequence[JobClaim]) -> tuple[JobClaim, ...]:
+        """Given the jobs the journal tells of, return what the hello says: those for which the server is asked for
+        access are marked, and those that wait for the runner come with them.
+        """
+        asking = self._cut_offs.asking()
+        told = [replace(claim, recover=True) if claim.job_id in asking else claim for claim in journaled]
+        waiting = [
             JobClaim(
                 job_id=job.order.job_id,
                 state="accepted",
@@ -164,7 +178,13 @@ class Runner:
                 scheduled_at=job.order.scheduled_at,
             )
             for job in self._waiting
-        )
+        ]
+        return (*told, *waiting)
+
+    def welcomed(self, *, recovers: bool) -> None:
+        """A server has answered the claims. recovers: it is one that gives the access they ask for."""
+        if not recovers:
+            self._cut_offs.ask_nobody()
 
     def take_progress(self) -> list[JobProgress]:
         """Return the latest progress of each job that has moved since it was last taken."""
@@ -182,25 +202,27 @@ class Runner:
         """Before anything runs: end what the process before left running, and say what is known of its jobs.
 
         A backup that was cut off may have made its snapshot all the same: it is looked up by `run`, as long as that
-        takes, and counts as unfinished meanwhile. What cannot be looked up is interrupted.
+        takes, and counts as unfinished meanwhile. One whose order is not kept here waits for the server to give the
+        access; that may take for ever, so the schedule's next slots do not wait for it.
         """
         left = await self._journal.read(records.running_jobs)
         await self._restic.end_left_over([record.key.job_id for record in left])
         for record in left:
             order = None if self._vault is None else self._vault.open_order(record)
-            if order is None or kind_of(order.spec) is not Kind.BACKUP:
+            if order is not None and kind_of(order.spec) is not Kind.BACKUP:
                 await self._finish(record.key, cut_off(None))
-            else:
-                self._cut_off.append(CutOff(record.key, order, record.pid))
+                continue
+            self._cut_offs.add(record, order)
+            if order is not None:
                 self._slots.job_accepted(record.key.job_id, record.key.schedule_id)
-        await self._journal.write(lambda db: _forget_old(db, self._clock.now()))
+            else:
+                await self._slots.job_ended(record.key, self._clock.now())
         self._budget.set_waiting(await self._journal.read(records.outbox_size))
 
     async def run(self) -> None:
         """Start waiting jobs as the runner gets free, for ever; each in the `jobs` nursery."""
         async with trio.open_nursery() as self._jobs:
-            for left in self._cut_off:
-                self._jobs.start_soon(self._look_up, left, name=f"look-up {left.key.job_id[:8]}")
+            self._cut_offs.start(self._jobs)
             while True:
                 while self._waiting and not self._draining and not self._heavy_running():
                     job = self._waiting.popleft()
@@ -209,12 +231,6 @@ class Runner:
                 if self._draining and not self._running:
                     self._idle.set()
                 await self._bell.wait()
-
-    async def _look_up(self, left: CutOff) -> None:
-        """Ask the repository for the snapshot of a run that was cut off, until it answers or LOOK_UP_FOR is over."""
-        outcome = await look_up(self._restic, left)
-        await insist(f"the verdict of job {left.key.job_id}", lambda: self._finish(left.key, outcome))
-        self._cut_off.remove(left)
 
     def _note_pid(self, job_id: str, pid: int) -> None:
         self._jobs.start_soon(self._store_pid, job_id, pid, name=f"pid of job {job_id[:8]}")
@@ -331,19 +347,11 @@ class Runner:
     def _find(self, job_id: str) -> _Job | None:
         if job_id in self._running:
             return self._running[job_id]
-        for left in self._cut_off:
-            if left.key.job_id == job_id:
-                return _Job(left.order)
         return next((job for job in self._waiting if job.order.job_id == job_id), None)
 
     def _note_progress(self, job_id: str, progress: Progress) -> None:
         self._progress[job_id] = progress
         self._ring()
-
-
-def _forget_old(db: sqlite3.Connection, now: datetime) -> None:
-    records.forget_old_jobs(db, now)
-    retelling.forget_old_fates(db, now)
 
 
 def _key(order: CommandRun, started_at: datetime | None = None) -> records.JobKey:

@@ -13,7 +13,7 @@ from typing import Final
 
 import trio
 
-from restic_manager.agent import records
+from restic_manager.agent import records, schedule_rows
 from restic_manager.agent.journal import TRY_AGAIN, Journal
 from restic_manager.agent.slots import Slots
 from restic_manager.domain.errors import StorageError
@@ -41,6 +41,7 @@ class Scheduler:
         self._alarm = alarm
         self._settle = settle
         self._stamped: datetime | None = None
+        self._gaps_kept: tuple[Evidence, ...] = ()
 
     async def run(self) -> None:
         """Look, sleep, look, for ever."""
@@ -72,13 +73,16 @@ class Scheduler:
         """Note in the journal that the agent is alive now (also when it stops on purpose)."""
         now = self._clock.now()
         stamps = ("alive_at", "contact_at") if self._slots.in_contact else ("alive_at",)
+        gaps = self._slots.gaps.known
 
         def write(db: sqlite3.Connection) -> None:
             for stamp in stamps:
                 records.set_meta(db, stamp, instant_text(now))
+            if gaps != self._gaps_kept:  # with the stamp that ends them: by that alone the next start could not know
+                schedule_rows.save_gaps(db, gaps)
 
         await self._journal.write(write)
-        self._stamped = now
+        self._stamped, self._gaps_kept = now, gaps
 
     async def _stamp(self, now: datetime) -> None:
         if self._stamped is None or abs(now - self._stamped) >= _STAMP_EVERY:

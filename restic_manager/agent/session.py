@@ -1,9 +1,7 @@
 """The agent's one connection: dial, hello, welcome, then listen and report until it breaks, and dial again.
 
 Owns the link's life and the order of what is sent: answers, then fires, then progress, then the outbox. Hands what the
-server says to `slots` and `runner`, and decides nothing about it. A lost link never stops a job or a schedule.
-
-Over 400 lines, because what a link's life consists of, and what may be said when, is read in one place.
+server says to `slots`, `sets` and `runner`, and decides nothing about it. A lost link never stops a job or a schedule.
 """
 
 from __future__ import annotations
@@ -14,11 +12,9 @@ import random
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final, assert_never
 
-import msgspec
 import trio
 
 from restic_manager import __version__
@@ -26,6 +22,7 @@ from restic_manager.agent import facts, records, retelling
 from restic_manager.agent.identity import Identity, backoff, duration_text_of
 from restic_manager.agent.journal import TRY_AGAIN, Journal
 from restic_manager.agent.runner import Runner
+from restic_manager.agent.sets import ScheduleSets
 from restic_manager.agent.slots import Slots
 from restic_manager.agent.tool import ResticFacts
 from restic_manager.domain.errors import RefusedError, StorageError, UnreachableError
@@ -35,12 +32,12 @@ from restic_manager.link import Link, LinkClosed
 from restic_manager.protocol.codec import WireError
 from restic_manager.protocol.fitting import claims_that_fit
 from restic_manager.protocol.messages import (
+    CAP_RECOVER,
     CAP_STANDING_ORDERS,
     PROTOCOL_VERSION,
     Ack,
     CommandCancel,
     CommandRun,
-    Ended,
     Error,
     FromServer,
     Goodbye,
@@ -67,15 +64,6 @@ _REFUSED_PAUSE: Final = 600.0
 """Seconds between tries after a refusal that asking again cannot help: somebody has to act first."""
 _BATCH: Final = 256 << 10
 _PROGRESS_EVERY: Final = 1.0
-
-
-@dataclass
-class _Parts:
-    """A schedule set that is coming in parts."""
-
-    epoch: str
-    version: int
-    parts: dict[int, ScheduleSet]
 
 
 class _WrongJournalError(Exception):
@@ -114,11 +102,7 @@ class Session:
         self._instance_id = new_id()
         self._spread = 0.0
         self._acked = 0
-        self._server_ahead = timedelta()
         self._welcomed_at = clock.now()
-        self._parts: _Parts | None = None  # of a set that has not come whole yet
-        self._complete: _Parts | None = None  # one that has, and waits to be applied
-        self._set_bell = Bell()
         self._link: Link | None = None
         self._shrunk = trio.Event()  # set, and replaced, whenever the outbox got shorter or the link ended
 
@@ -207,7 +191,7 @@ class Session:
                 applied_epoch=remembered.applied_epoch,
                 # A set applied without standing orders is not the one we want now, nor the other way round.
                 applied_version=remembered.applied_version if same_kind else 0,
-                jobs=claims_that_fit(remembered.jobs + self._runner.claims()),
+                jobs=claims_that_fit(self._runner.claims(remembered.jobs)),
                 clock=self._clock.now(),
             )
         )
@@ -233,8 +217,13 @@ class Session:
 
     async def _live(self, link: Link, welcome: Welcome) -> None:
         self._welcomed_at = self._clock.now()
-        self._server_ahead = welcome.clock - self._welcomed_at
-        self._parts = self._complete = None
+        sets = ScheduleSets(
+            self._slots,
+            self._clock,
+            server_ahead=welcome.clock - self._welcomed_at,
+            with_orders=self._standing_orders,
+            applied=self._wake_scheduler,
+        )
         self._acked = welcome.acked_through
         self._link = link
         link.start_heartbeat(welcome.heartbeat_interval, self._clock)
@@ -242,14 +231,15 @@ class Session:
         retold = await self._journal.write(functools.partial(_take_welcome, welcome=welcome, at=self._welcomed_at))
         if retold:
             logger.info("the server was restored from a copy: it is told again what it may have forgotten")
+        self._runner.welcomed(recovers=CAP_RECOVER in welcome.capabilities)
         try:
             await self._slots.link_up(self._clock.now())
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._report, link, welcome.acked_through, name="session sender")
-                nursery.start_soon(self._apply_sets, link, name="session schedule sets")
+                nursery.start_soon(sets.run, link, name="session schedule sets")
                 if retold:
                     nursery.start_soon(self._retell, name="session retelling")
-                await self._listen(link)
+                await self._listen(link, sets)
         except BaseExceptionGroup as group:
             raise _cause(group) from None
         finally:
@@ -257,18 +247,18 @@ class Session:
             self._link = None
             self._note_shrunk()
 
-    async def _listen(self, link: Link) -> None:
+    async def _listen(self, link: Link, sets: ScheduleSets) -> None:
         while True:
             incoming = await link.receive()
             if isinstance(incoming.message, WireError):
                 await self._not_understood(link, incoming.message)
             else:
-                await self._take(link, incoming.message)
+                await self._take(link, incoming.message, sets)
 
-    async def _take(self, link: Link, message: FromServer) -> None:
+    async def _take(self, link: Link, message: FromServer, sets: ScheduleSets) -> None:
         match message:
             case ScheduleSet():
-                self._take_set(message)
+                sets.take(message)
             case ScheduleFired():
                 await self._slots.answered(message, self._clock.now())
             case CommandRun():
@@ -295,46 +285,6 @@ class Session:
         logger.warning("a message from the server was not understood: %s", error.message)
         if not error.fatal:
             link.put(Error(code=error.code, message=error.message, ref=error.type))
-
-    def _take_set(self, message: ScheduleSet) -> None:
-        parts = self._parts
-        if parts is None or (parts.epoch, parts.version) != (message.epoch, message.version):
-            parts = self._parts = _Parts(message.epoch, message.version, {})
-        parts.parts[message.part] = message
-        if len(parts.parts) < message.parts:
-            return
-        # Not applied here: a large set takes seconds, and the reading task must not. A newer set replaces one that
-        # waits: what ended since the last ack stands in it too.
-        self._parts, self._complete = None, parts
-        self._set_bell.ring()
-
-    async def _apply_sets(self, link: Link) -> None:
-        while True:
-            await self._set_bell.wait()
-            complete, self._complete = self._complete, None
-            if complete is None:
-                continue
-            raw: list[msgspec.Raw] = []
-            ended: list[Ended] = []
-            for _, part in sorted(complete.parts.items()):
-                raw.extend(part.entries)
-                ended.extend(part.ended)
-            now = self._clock.now()
-            ack = await self._slots.apply(
-                epoch=complete.epoch,
-                version=complete.version,
-                raw_entries=raw,
-                ended=ended,
-                to_local=functools.partial(self._to_local, now=now),
-                now=now,
-                server_ahead=self._server_ahead,
-                with_orders=self._standing_orders,
-            )
-            self._wake_scheduler()
-            await link.send(ack)
-
-    def _to_local(self, instant: datetime, now: datetime) -> datetime:
-        return min(instant - self._server_ahead, now)
 
     # -- sending -------------------------------------------------------------------------------------------------------
 

@@ -3,15 +3,11 @@
 Every operation is the same three steps under one lock: decide purely (`domain.planning`), commit to the journal, then
 change memory and ring the session. So a crash anywhere leaves either all of a decision or nothing of it. It refuses to
 know how a message travels and how a job is run.
-
-Over 400 lines, because one lock and one way to commit guard all of it: a second module would share both.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import secrets
 import sqlite3
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -21,17 +17,19 @@ from typing import Final
 import msgspec
 import trio
 
-from restic_manager.agent import records, retelling
-from restic_manager.agent.entries import CHECKPOINT_EVERY, decode_entries, localised, plan_of
+from restic_manager.agent import records, retelling, schedule_rows
+from restic_manager.agent.entries import CHECKPOINT_EVERY, decode_entries, keyed_digest, localised, plan_of
+from restic_manager.agent.gaps import Gaps
 from restic_manager.agent.grace import Grace
 from restic_manager.agent.journal import Journal
+from restic_manager.agent.telling import fate_report, fire_message
 from restic_manager.agent.tracking import Change, Tracked, entry_change, joined
 from restic_manager.agent.wakes import Wakes
 from restic_manager.domain import planning
 from restic_manager.domain.errors import StorageError
 from restic_manager.domain.instants import slot_text
-from restic_manager.domain.model import Fate, slot_job_id
-from restic_manager.domain.planning import Decided, Fire, Mark, Step
+from restic_manager.domain.model import slot_job_id
+from restic_manager.domain.planning import Mark, Step
 from restic_manager.protocol.fitting import refusals_that_fit
 from restic_manager.protocol.messages import (
     Ended,
@@ -40,7 +38,6 @@ from restic_manager.protocol.messages import (
     ScheduleAck,
     ScheduleFire,
     ScheduleFired,
-    SlotDecided,
 )
 
 logger = logging.getLogger(__name__)
@@ -72,18 +69,19 @@ class Slots:
         self.grace = Grace(None) if grace is None else grace
         self._seal = seal
         self._waited = waited
-        self._digest_key = secrets.token_bytes(32)
+        self._digest = keyed_digest()
         self._lock = trio.Lock()
         self._tracked: dict[str, Tracked] = {}
         self._wakes = Wakes()
         self._link_up = False
         self._to_send: dict[str, None] = {}  # in order, each schedule once
-        self._gap: Evidence | None = None
+        self.gaps = Gaps()
         self.settled_at: datetime | None = None
 
     async def load(self, now: datetime) -> None:
         """Take up what the journal holds, every schedule to be looked at at once."""
-        entries, fires = await self._journal.read(records.load_schedules)
+        entries, fires = await self._journal.read(schedule_rows.load_schedules)
+        self.gaps = Gaps(await self._journal.read(schedule_rows.load_gaps))
         for number, (body, watermark) in enumerate(entries):
             entry = msgspec.json.decode(body, type=Entry)
             pending, sent, superseded, held = fires.pop(entry.schedule_id, (None, False, False, None))
@@ -135,7 +133,7 @@ class Slots:
 
     def note_gap(self, evidence: Evidence, settled_at: datetime | None) -> None:
         """Remember that no slot could be seen in this interval, and until when catch-up runs are to wait."""
-        self._gap = evidence
+        self.gaps.add(evidence)
         self.settled_at = settled_at
 
     # -- the set of schedules -----------------------------------------------------------------------------------------
@@ -222,17 +220,7 @@ class Slots:
         for schedule_id in self._to_send:
             tracked = self._tracked.get(schedule_id)
             if tracked is not None and tracked.mark.pending is not None and tracked.mark.sent:
-                pending = tracked.mark.pending
-                fires.append(
-                    ScheduleFire(
-                        schedule_id=schedule_id,
-                        revision=pending.revision,
-                        scheduled_at=pending.slot,
-                        trigger=pending.trigger,
-                        stands_for=pending.stands_for,
-                        evidence=tracked.lateness if pending.trigger == "catch-up" else None,
-                    )
-                )
+                fires.append(fire_message(schedule_id, tracked.mark.pending))
         self._to_send.clear()
         return fires
 
@@ -296,7 +284,10 @@ class Slots:
     async def job_ended(
         self, key: records.JobKey, now: datetime, *, also: Callable[[sqlite3.Connection], None] | None = None
     ) -> None:
-        """Commit that a job ended (`also` writes its rows) together with the release of the held slot."""
+        """Commit that a job ended (`also` writes its rows) together with the release of the held slot.
+
+        Without `also`: it does not run any more, and its verdict will come, some time.
+        """
         async with self._lock:
             changes = []
             tracked = self._tracked_of(key)
@@ -318,20 +309,21 @@ class Slots:
         *,
         also: Callable[[sqlite3.Connection], None] | None = None,
     ) -> None:
-        changes = [self._handed_over(change) for change in changes]
+        changes = [self._handed_over(self._explained(change)) for change in changes]
         decided = [(change.schedule_id, item) for change in changes for item in change.step.decided]
         dirty = [change for change in changes if self._is_dirty(change)]
 
         def write(db: sqlite3.Connection) -> None:
             for change in dirty:
-                before = self._tracked.get(change.schedule_id)
+                tracked = self._tracked.get(change.schedule_id)
+                before = None if tracked is None else tracked.mark
                 if change.entry is not None:
-                    records.save_entry(db, change.entry, change.step.mark.watermark, self._seal(change.entry))
+                    schedule_rows.save_entry(db, change.entry, change.step.mark.watermark, self._seal(change.entry))
                 elif change.gone:
-                    records.drop_entry(db, change.schedule_id)
-                records.save_mark(db, change.schedule_id, None if before is None else before.mark, change.step.mark)
+                    schedule_rows.drop_entry(db, change.schedule_id)
+                schedule_rows.save_mark(db, change.schedule_id, before, change.step.mark)
             if decided:
-                told = [(item.last, self._report(schedule_id, item)) for schedule_id, item in decided]
+                told = [(item.last, fate_report(schedule_id, item, self.gaps)) for schedule_id, item in decided]
                 retelling.append_decided(db, told)
             if also is not None:
                 also(db)
@@ -346,6 +338,11 @@ class Slots:
                 await trio.lowlevel.cancel_shielded_checkpoint()
         if decided or also is not None or self._to_send:
             self._ring()
+
+    def _explained(self, change: Change) -> Change:
+        """A late fire takes the evidence with it, into the journal too: who sends it may be another process."""
+        mark = self.gaps.explain(change.step.mark)
+        return change if mark is change.step.mark else replace(change, step=replace(change.step, mark=mark))
 
     def _handed_over(self, change: Change) -> Change:
         """While the link is up a new fire is handed to the writer at once: stored as sent, one commit for both."""
@@ -370,8 +367,6 @@ class Slots:
         if tracked is None:
             tracked = self._tracked[change.schedule_id] = Tracked(change.entry, mark)
         is_new_fire = mark.pending is not None and (mark.pending != tracked.mark.pending or not tracked.mark.sent)
-        if mark.pending is not None and mark.pending != tracked.mark.pending:
-            tracked.lateness = self._gap_before(mark.pending)
         self._note_grace(change.schedule_id, tracked.mark, mark)
         tracked.mark = mark
         if change.entry is not None:
@@ -400,42 +395,6 @@ class Slots:
             self.grace.opened(schedule_id, after.pending.slot, trio.current_time(), in_place=in_place)
         if after.pending != before.pending:
             self._waited()
-
-    def _digest(self, entry: Entry) -> bytes | None:
-        """Return what tells whether an entry's standing order has changed; keyed, because it is made from secrets."""
-        if entry.standing_order is None:
-            return None
-        return hashlib.blake2b(msgspec.json.encode(entry.standing_order), key=self._digest_key, digest_size=16).digest()
-
-    def _report(self, schedule_id: str, item: Decided) -> records.MakeReport:
-        evidence = None
-        if item.fate in {Fate.COALESCED, Fate.MISSED} and self._gap is not None:
-            evidence = self._gap_over(item.first, item.last)
-
-        def make(seq: int) -> SlotDecided:
-            return SlotDecided(
-                seq=seq,
-                schedule_id=schedule_id,
-                revision=item.revision,
-                first=item.first,
-                last=item.last,
-                count=item.count,
-                fate=item.fate,
-                reason=item.reason,
-                into=item.into,
-                evidence=evidence,
-            )
-
-        return make
-
-    def _gap_before(self, fire: Fire) -> Evidence | None:
-        return self._gap_over(fire.slot, fire.slot) if fire.trigger == "catch-up" else None
-
-    def _gap_over(self, first: datetime, last: datetime) -> Evidence | None:
-        gap = self._gap
-        if gap is None or gap.since is None or gap.until is None or last < gap.since or first > gap.until:
-            return None
-        return gap
 
 
 def _without_order(entry: Entry) -> Entry:

@@ -14,13 +14,13 @@ from typing import Final
 import msgspec
 import trio
 
-from restic_manager.agent import records
+from restic_manager.agent import records, schedule_rows
 from restic_manager.agent.cutoff import Sealing
 from restic_manager.agent.entries import plan_of
 from restic_manager.agent.journal import Journal
 from restic_manager.agent.runner import Runner
 from restic_manager.agent.slots import Slots
-from restic_manager.domain.errors import StorageError
+from restic_manager.domain.errors import ManagerError, StorageError
 from restic_manager.domain.instants import duration_text, parse_instant, slot_text
 from restic_manager.domain.model import Offline, kind_of, slot_job_id
 from restic_manager.protocol.messages import CommandRun, Entry, StandingOrder
@@ -124,7 +124,7 @@ class StandingOrders:
         return True
 
     async def _order(self, schedule_id: str) -> StandingOrder | None:
-        sealed = await self._journal.read(lambda db: records.sealed_order(db, schedule_id))
+        sealed = await self._journal.read(lambda db: schedule_rows.sealed_order(db, schedule_id))
         if sealed is None:
             return None
         return msgspec.json.decode(self._sealing.unseal(schedule_id, PURPOSE, sealed), type=StandingOrder)
@@ -136,6 +136,22 @@ class StandingOrders:
             return None
         ago = self._clock.now() - parse_instant(heard)
         return ago if ago > self._lease else None
+
+
+async def ask_anew_unless_open(journal: Journal, sealing: Sealing) -> None:
+    """Given the journal, let the next hello ask for the whole set again if the orders in it do not open any more.
+
+    One stands for all: they are sealed with the same key, and it is the key that gets lost or exchanged.
+    """
+    kept = await journal.read(schedule_rows.any_sealed_order)
+    if kept is None:
+        return
+    schedule_id, sealed = kept
+    try:
+        sealing.unseal(schedule_id, PURPOSE, sealed)
+    except ManagerError as error:
+        logger.warning("the standing orders kept here do not open: the server is asked for them: %s", error.message)
+        await journal.write(lambda db: records.set_meta(db, "applied_with_orders", "0"))
 
 
 def seal_with(sealing: Sealing | None) -> Callable[[Entry], bytes | None]:

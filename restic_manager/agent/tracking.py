@@ -16,7 +16,7 @@ from restic_manager.domain import planning
 from restic_manager.domain.instants import instant_text
 from restic_manager.domain.model import Fate
 from restic_manager.domain.planning import Decided, Mark, Step
-from restic_manager.protocol.messages import Entry, Evidence
+from restic_manager.protocol.messages import Entry
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +28,6 @@ class Tracked:
     entry: Entry | None  # None: it left the set, but a fire or a job of it is still open
     mark: Mark
     jobs: set[str] = field(default_factory=set)
-    lateness: Evidence | None = None  # what made the pending catch-up late
     order_digest: bytes | None = None  # of the entry's standing order, which is kept sealed and not here
 
     def look(self, now: datetime, settled_at: datetime | None) -> Step:
@@ -56,7 +55,10 @@ class Tracked:
         """Return the step that closes the pending fire as rejected, with its fate where the server can hold one.
 
         A slot that is none, is decided already or is of an unknown schedule has no fate to record. One in the server's
-        future has: it is passed here, and does not come again once a clock that was a little fast has been set.
+        future has: the watermark is past it, so as long as this clock stays, or is set back by up to CLOCK_HOLD, it
+        never comes due again, and this is all that is ever told of it. A clock set back by more decides anew from its
+        own now: then the slot fires again when its time has come, and the server takes what was told of it ahead of
+        its time for no reason to refuse that.
         """
         step, fire = self.closed(now), self.mark.pending
         if fire is None or code not in {"disabled", "not_a_target", "future"}:

@@ -16,7 +16,7 @@ from typing import Literal
 
 from restic_manager.domain.cron import Timetable
 from restic_manager.domain.instants import duration_text
-from restic_manager.domain.model import Fate, Overlap, Turn
+from restic_manager.domain.model import Evidence, Fate, Overlap, Turn
 
 ON_TIME = timedelta(seconds=60)
 """A slot that runs later than this is a catch-up."""
@@ -68,12 +68,16 @@ class Plan:
 
 @dataclass(frozen=True)
 class Fire:
-    """A slot that is to run: which, of which revision, and how many slots it stands for (itself included)."""
+    """A slot that is to run: which, of which revision, and how many slots it stands for (itself included).
+
+    evidence: what made it late. Not decided here, but it goes where the slot goes: held, released, relabelled.
+    """
 
     slot: datetime
     revision: int
     trigger: Literal["tick", "catch-up"] = "tick"
     stands_for: int = 1
+    evidence: Evidence | None = None
 
 
 @dataclass(frozen=True)

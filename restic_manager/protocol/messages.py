@@ -2,7 +2,8 @@
 
 JSON text frames, one message a frame, `type` is the tag. Unknown fields are ignored. Times are RFC 3339 UTC, durations
 are seconds. Messages with `seq` are durable reports: they come from the agent's outbox, in order, and are repeated
-until acknowledged. This module knows shapes and bounds only; who may say what when is in `protocol.session`.
+until acknowledged. This module knows shapes and bounds only; who may say what when is in `protocol.session`. Over 400
+lines, because it is one list.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ MAX_ENTRIES_TEXT = 256 << 10
 
 CAP_STANDING_ORDERS = "standing-orders"
 """Announced by an agent that keeps and runs standing orders; only such an agent is sent any."""
+CAP_RECOVER = "recover"
+"""Announced by a server that gives the access for which a claim with `recover` asks."""
 
 Seq = Annotated[int, Meta(ge=1, le=2**53)]
 Version = Annotated[int, Meta(ge=0, le=2**53)]
@@ -85,12 +88,17 @@ class OutboxHead(Struct, frozen=True, kw_only=True):
 
 
 class JobClaim(Struct, frozen=True, kw_only=True):
-    """One job the agent knows at hello: accepted (waiting for the runner), running, or finished and unacknowledged."""
+    """One job the agent knows at hello: accepted (waiting for the runner), running, or finished and unacknowledged.
+
+    recover: its run was cut off with the agent, which keeps no access to ask the repository how far it came: its
+    verdict waits for a `command.run` with `recover`.
+    """
 
     job_id: Id
     state: Literal["accepted", "running", "finished"]
     schedule_id: Id | None = None
     scheduled_at: Instant | None = None
+    recover: bool = False
 
 
 class Hello(Message, frozen=True, kw_only=True, tag="hello"):
@@ -118,7 +126,8 @@ class Welcome(Message, frozen=True, kw_only=True, tag="welcome"):
     """Server: the session stands. Reports up to `acked_through` of this journal are committed.
 
     acked_hash: SHA-256 (hex) of the frame of that report, so that an agent rolled back to an old copy of its journal
-    notices that the report it has under this sequence is another one, and takes a new journal id.
+    notices that the report it has under this sequence is another one, and takes a new journal id. capabilities: what
+    this server does that not every one does.
     """
 
     host_id: Id
@@ -129,6 +138,7 @@ class Welcome(Message, frozen=True, kw_only=True, tag="welcome"):
     acked_through: Version
     acked_hash: ShortText | None = None
     reconnect_spread: Annotated[float, Meta(ge=0, le=86_400)]
+    capabilities: Annotated[tuple[ShortText, ...], Meta(max_length=100)] = ()
 
 
 class Refused(Message, frozen=True, kw_only=True, tag="refused"):
@@ -307,7 +317,10 @@ class CommandRun(Message, frozen=True, kw_only=True, tag="command.run"):
 
 
 class CommandCancel(Message, frozen=True, kw_only=True, tag="command.cancel"):
-    """Server: stop this job; or, with a terminal `status`, tell that it ended on the server without running here."""
+    """Server: stop this job; or, with a terminal `status`, tell that it ended on the server without running here.
+
+    `interrupted` answers a claim with `recover`: there is no access to be had, and why.
+    """
 
     job_id: Id
     reason: ShortText = ""

@@ -129,6 +129,7 @@ async def _keep_doors(
             close_operators.set()
             await agents_door.drain()
             agents.cancel_scope.cancel()
+        services.hub.end_watches()
 
 
 async def _cancel_at(stop: StopSignals, scope: trio.CancelScope) -> None:

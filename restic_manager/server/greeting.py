@@ -109,13 +109,15 @@ def greet(tx: Connection, admitted: HostRow, hello: Hello, *, heard_at: datetime
 
 
 def owed(
-    tx: Connection, greeting: Greeting, claimed: frozenset[str], *, unseal: Unseal, since: datetime
+    tx: Connection, greeting: Greeting, claims: Sequence[JobClaim], *, unseal: Unseal, since: datetime
 ) -> list[Message]:
-    """Given a greeted host, return what it was told before and has not answered: orders, and wishes to cancel.
+    """Given a greeted host and its claims, return the access it asks for, and what it was told before and has not
+    answered: orders, and wishes to cancel.
 
     Orders handed out after `since` (its greeting) are in this session's queue already; a repeat would do no harm.
     """
-    messages: list[Message] = []
+    claimed = {claim.job_id for claim in claims}
+    messages = _access(tx, greeting, [claim.job_id for claim in claims if claim.recover], unseal)
     orders: list[Order] = []
     for job in jobs.unfinished(tx, greeting.host.id):
         if job.state.cancel_requested_at is not None:
@@ -125,6 +127,22 @@ def owed(
     # What cannot be opened now was sent before and may be running: it is not ended here, only not repeated.
     messages += [message for _, message in write_orders(tx, orders, unseal=unseal).messages]
     return messages
+
+
+def _access(tx: Connection, greeting: Greeting, asked: Sequence[str], unseal: Unseal) -> list[Message]:
+    """Given runs that were cut off and that their host cannot look up without access, return the answer for each.
+
+    There is always one, or the agent would wait for ever: a job that nobody knows here, and one whose repository
+    cannot be opened, can only be told as interrupted.
+    """
+    known = job_rows.find_many(tx, asked)
+    orders = [Order(known[job_id], greeting.host.restic_host) for job_id in asked if job_id in known]
+    written = write_orders(tx, orders, unseal=unseal, recover=True)
+    refused = {job_id: "the server knows no such job" for job_id in asked if job_id not in known}
+    refused |= {job.id: f"the server cannot open its repository: {why.message}" for job, why in written.shut}
+    return [message for _, message in written.messages] + [
+        CommandCancel(job_id=job_id, reason=why[:256], status=Status.INTERRUPTED) for job_id, why in refused.items()
+    ]
 
 
 def set_wanted(tx: Connection, host_id: str) -> tuple[str, int]:

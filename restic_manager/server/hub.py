@@ -53,6 +53,8 @@ class Hub:
         """The latest word of each running job whose host is online."""
         self.misunderstood = 0
         """Messages from agents, since the start, that were no messages of ours."""
+        self.stopping = False
+        """Whether the server stops: who follows a job looks once more, and is done."""
 
     # -- who is there --------------------------------------------------------------------------------------------------
 
@@ -152,6 +154,13 @@ class Hub:
                 bell.ring()
         if rung:
             for bell in self._any_bells:
+                bell.ring()
+
+    def end_watches(self) -> None:
+        """The server stops, and no agent has anything more to say: ring for all who follow anything, a last time."""
+        self.stopping = True
+        for bells in (self._any_bells, *self._bells.values()):
+            for bell in bells:
                 bell.ring()
 
     def note_progress(self, session: Session, job_id: str, progress: Progress) -> bool:

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 MAX_CONNECTIONS: Final = 256
 FINISH_SECONDS: Final = 2.0
-"""How long requests under way may take when the server stops; streams that are followed end then, too."""
+"""How long requests under way may take when the server stops. A stream whose reader does not read ends then, too."""
 
 
 def bind_socket(path: Path) -> trio.SocketListener:

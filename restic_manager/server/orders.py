@@ -31,8 +31,11 @@ class Written(NamedTuple):
     shut: list[tuple[JobRow, ManagerError]]
 
 
-def write_orders(tx: Connection, orders: Iterable[Order], *, unseal: Unseal) -> Written:
-    """Given jobs to send, return what their hosts are told. A job that was running is asked after, never started."""
+def write_orders(tx: Connection, orders: Iterable[Order], *, unseal: Unseal, recover: bool = False) -> Written:
+    """Given jobs to send, return what their hosts are told. A job that was running is asked after, never started.
+
+    recover: that holds for all of them, whatever has been heard of them here.
+    """
     opened: dict[str, RepoAccess | ManagerError] = {}
     written = Written([], [])
     for order in orders:
@@ -53,7 +56,7 @@ def write_orders(tx: Connection, orders: Iterable[Order], *, unseal: Unseal) -> 
             schedule_id=job.schedule_id,
             scheduled_at=job.slot,
             ordered_at=job.created_at,
-            recover=job.status is Status.RUNNING,
+            recover=recover or job.status is Status.RUNNING,
         )
         written.messages.append((job.host_id, command))
     return written

@@ -20,6 +20,7 @@ from restic_manager.domain import firing, lifecycle
 from restic_manager.domain.firing import Interval
 from restic_manager.domain.instants import slot_text, whole_second
 from restic_manager.domain.model import Fate, slot_job_id
+from restic_manager.domain.planning import CLOCK_HOLD
 from restic_manager.domain.spans import SECOND, Span, Stretch, remainder, shifted
 from restic_manager.link import Incoming
 from restic_manager.protocol.codec import WireError
@@ -293,8 +294,12 @@ class _Batch:
             raise _Unusable(contradiction)
 
     def _without_future(self, report: SlotDecided, owned: Sequence[Interval]) -> SlotDecided:
-        """Return what it says of slots up to now by the host's clock: a clock that was wrong has decided more."""
-        ahead = timedelta(seconds=max(0.0, self._sender.caller.clock_offset))
+        """Return what it says of slots up to now by the host's clock: a clock that was wrong has decided more.
+
+        Where that was set back by no more than CLOCK_HOLD the agent waits until it is past them and never decides them
+        anew, so this is all that will ever be told. One set back by more does: then what was told early gives way.
+        """
+        ahead = max(CLOCK_HOLD, timedelta(seconds=self._sender.caller.clock_offset))
         latest = whole_second(self._now + min(ahead, firing.OFFSET_LIMIT) + firing.FUTURE_LIMIT)
         if report.last <= latest:
             return report

@@ -20,6 +20,7 @@ from restic_manager.domain.errors import StorageError
 from restic_manager.link import Link
 from restic_manager.protocol.codec import WireError
 from restic_manager.protocol.messages import (
+    CAP_RECOVER,
     CAP_STANDING_ORDERS,
     Error,
     Goodbye,
@@ -141,14 +142,14 @@ class HostSessions:
             acked_through=greeting.accepted.acked_through,
             acked_hash=greeting.accepted.acked_hash,
             reconnect_spread=max(config.reconnect_spread, (self._services.hub.count() + 1) / HOSTS_A_SECOND),
+            capabilities=(CAP_RECOVER,),
         )
 
     async def _first_messages(self, greeting: Greeting, hello: Hello, greeted_at: datetime) -> list[Message]:
         """Return what the host is told right after the welcome: what ended here, and what it still owes an answer."""
-        claimed = frozenset(claim.job_id for claim in hello.jobs)
         unseal = self._services.sealer.unseal
         owed = await self._services.store.read(
-            lambda tx: greetings.owed(tx, greeting, claimed, unseal=unseal, since=greeted_at)
+            lambda tx: greetings.owed(tx, greeting, hello.jobs, unseal=unseal, since=greeted_at)
         )
         return [*greeting.ended, *owed]
 

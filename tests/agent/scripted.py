@@ -35,6 +35,7 @@ from restic_manager.domain.model import (
 from restic_manager.link import Link, LinkClosed, answer, dial
 from restic_manager.protocol import codec
 from restic_manager.protocol.messages import (
+    CAP_RECOVER,
     Ack,
     CommandRun,
     Ended,
@@ -133,6 +134,8 @@ class PretendRestic:
     left_over: list[str] = field(default_factory=list)
     snapshots: dict[str, str] = field(default_factory=dict)
     unreachable: int = 0
+    look_up_seconds: float = 0
+    looked_up: list[tuple[str, int | None]] = field(default_factory=list)
 
     async def end_left_over(self, job_ids: Sequence[str]) -> None:
         self.left_over += job_ids
@@ -141,6 +144,8 @@ class PretendRestic:
         if self.unreachable:
             self.unreachable -= 1
             raise UnreachableError("the repository is away")
+        await trio.sleep(self.look_up_seconds)
+        self.looked_up.append((order.job_id, pid))
         return self.snapshots.get(order.job_id)
 
     async def run(
@@ -244,6 +249,7 @@ class World:
         self.offline: Offline | None = None
         self.reconnect_max = 60.0
         self.server_ahead = timedelta()
+        self.capabilities: tuple[str, ...] = (CAP_RECOVER,)
 
     async def start(self) -> None:
         self.agent = await self.nursery.start(self._agent)
@@ -326,6 +332,7 @@ class World:
                 heartbeat_interval=15,
                 acked_through=max(self.acked, desk.hello.outbox.acked),
                 reconnect_spread=5,
+                capabilities=self.capabilities,
             )
             desk.link.start_heartbeat(15, self.clock)
             await desk.say(reply)

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from restic_manager.agent import records
+from restic_manager.agent import records, schedule_rows
 from restic_manager.agent.joblog import JobLogWriter, LogBudget
 from restic_manager.agent.journal import Journal, open_journal, reset_journal
 from restic_manager.agent.records import JobKey
 from restic_manager.domain.errors import StorageError
 from restic_manager.domain.model import Outcome, Status
+from restic_manager.domain.planning import Fire
 from restic_manager.protocol.codec import from_agent
 from restic_manager.protocol.messages import MAX_LOG_TEXT, MAX_MESSAGE, JobFinished, JobLog, JobStarted
 from restic_manager.protocol.session import frame_hash
@@ -179,6 +180,7 @@ async def test_a_journal_of_version_1_is_taken_over_whole(tmp_path: Path) -> Non
     outcome = b'{"status":"succeeded"}'
     db.execute("INSERT INTO jobs VALUES ('a', 's1', 60000000, 'finished', 61000000, 62000000, ?, 6)", (outcome,))
     db.execute("INSERT INTO jobs VALUES ('b', NULL, NULL, 'running', 63000000, NULL, NULL, NULL)")
+    db.execute("INSERT INTO fires VALUES ('s1', 'pending', 60000000, 2, 'catch-up', 3, 1, 0)")
     frame = '{"type":"job.started","seq":7,"job_id":"b","started_at":"1970-01-01T00:01:03Z"}'
     db.execute("INSERT INTO outbox VALUES (7, 'job.started', ?)", (frame,))
     db.execute("PRAGMA user_version=1")
@@ -191,7 +193,9 @@ async def test_a_journal_of_version_1_is_taken_over_whole(tmp_path: Path) -> Non
         assert job is not None
         assert (job.outcome, job.report_seq, job.log_lines) == (DONE, 6, None)
         assert [job.key.job_id for job in await journal.read(records.running_jobs)] == ["b"]
-        assert await journal.read(lambda db: db.execute("PRAGMA user_version").fetchone()) == (2,)
+        _, fires = await journal.read(schedule_rows.load_schedules)
+        assert fires == {"s1": (Fire(datetime(1970, 1, 1, 0, 1, tzinfo=UTC), 2, "catch-up", 3), True, False, None)}
+        assert await journal.read(lambda db: db.execute("PRAGMA user_version").fetchone()) == (3,)
         await finish(journal, "b")
     async with open_journal(path) as journal:
         assert (await journal.read(records.remembered)).outbox.head == 8

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import msgspec
@@ -346,6 +346,55 @@ class TestRuns:
             rejected = await desk.next(SlotDecided)
             assert (rejected.first, rejected.fate, rejected.reason) == (at(1), Fate.REJECTED, code)
 
+    @pytest.mark.parametrize("code", ["unknown_schedule", "unknown_revision", "not_a_slot", "decided", "of_tomorrow"])
+    async def test_a_rejected_fire_without_a_fate_of_its_own_is_closed_too(
+        self, tmp_path: Path, autojump_clock: MockClock, code: str
+    ) -> None:
+        async with world(tmp_path) as here:
+            await here.start()
+            desk = await here.connected()
+            await desk.apply(entry())
+            fire = await desk.next(ScheduleFire)
+            await desk.say(
+                ScheduleFired(
+                    schedule_id="s1", revision=1, scheduled_at=fire.scheduled_at, answer="rejected", code=code
+                )
+            )
+            assert (await desk.next(ScheduleFire)).scheduled_at == at(2)
+            assert desk.count(SlotDecided) == 0
+
+    async def test_a_slot_rejected_as_future_fires_again_only_when_the_clock_goes_far_back(
+        self, tmp_path: Path, autojump_clock: MockClock
+    ) -> None:
+        async with world(tmp_path) as here:
+            await here.start()
+            desk = await here.connected()
+            await desk.apply(entry(cron="0 * * * *"))
+
+            async def refuse(slot: datetime) -> None:
+                fire = await desk.next(ScheduleFire)
+                assert fire.scheduled_at == slot
+                await desk.say(
+                    ScheduleFired(
+                        schedule_id="s1", revision=1, scheduled_at=fire.scheduled_at, answer="rejected", code="future"
+                    )
+                )
+                await trio.sleep(60)
+
+            here.clock.step(timedelta(minutes=65))
+            await refuse(at(60))
+            here.clock.step(timedelta(minutes=-65))
+            assert (await desk.run_next()).scheduled_at == at(120), "the other has its fate, and only that"
+            here.clock.step(timedelta(hours=3))
+            await refuse(at(300))
+            here.clock.step(timedelta(hours=-3))
+            assert [(await desk.run_next()).scheduled_at for _ in range(3)] == [at(180), at(240), at(300)]
+            told = [message for _, message in desk.heard if isinstance(message, SlotDecided)]
+            assert [(one.first, one.fate) for one in told if one.fate is Fate.REJECTED] == [
+                (at(60), Fate.REJECTED),
+                (at(300), Fate.REJECTED),
+            ]
+
     async def test_an_order_older_than_what_is_remembered_is_not_run(
         self, tmp_path: Path, autojump_clock: MockClock
     ) -> None:
@@ -494,26 +543,6 @@ class TestLosses:
             hourly = await desk.next(ScheduleFire)
             assert (hourly.schedule_id, hourly.scheduled_at) == ("hourly", at(60))
             assert here.clock.now() >= at(74)
-
-    async def test_a_job_cut_off_by_the_agents_death_is_interrupted(
-        self, tmp_path: Path, autojump_clock: MockClock
-    ) -> None:
-        async with world(tmp_path) as here:
-            here.restic.seconds = 600
-            await here.start()
-            desk = await here.connected()
-            await desk.apply(entry(cron="0 * * * *"))
-            await desk.say(order(at(0)))
-            await desk.next(JobStarted)
-            here.kill()
-            await trio.sleep(5)
-            await here.start()
-            desk = await here.connected()
-            finished = await desk.next(JobFinished)
-            assert finished.outcome.status is Status.INTERRUPTED
-            assert finished.outcome.error is not None
-            assert finished.outcome.error.code == "agent_stopped"
-            assert here.restic.left_over == [finished.job_id]
 
     async def test_draining_ends_the_job_and_delivers_its_verdict(
         self, tmp_path: Path, autojump_clock: MockClock

@@ -85,22 +85,25 @@ def _settled(here: Stage, runs: int) -> list[tuple[datetime, int, str, str | Non
     return found if ran == runs and not {fate for _, _, fate, _ in found} & {"pending", "unknown"} else None
 
 
-def test_a_backup_cut_off_after_its_snapshot_counts(tmp_path: Path) -> None:
+@pytest.mark.parametrize("flags", [(), ("--no-offline",)], ids=["keeps secrets", "keeps none"])
+def test_a_backup_cut_off_after_its_snapshot_counts(tmp_path: Path, flags: tuple[str, ...]) -> None:
+    """An agent that kept nothing to ask the repository with is given the access by the server."""
     steps = [{"snapshot": True}, {"touch": str(tmp_path / "saved")}, {"sleep": 120}]
     fake = install(tmp_path / "bin", backup={"steps": steps})
     with stage(tmp_path) as here:
         here.start_server()
-        agent = here.start_agent("web1", restic=fake.path)
+        agent = here.start_agent("web1", *flags, restic=fake.path)
         repo = here.add_repo()
         here.ok("repo", "init", "main", "--host", "web1", "--wait")
         here.ok("schedule", "add", "s", "--host", "web1", "--every", "1h", "--repo", "main", "/etc")
         job = here.json("schedule", "run", "s")[0]
         until("the snapshot", (tmp_path / "saved").exists)
         agent.kill()
-        here.start_agent("web1", restic=fake.path)
+        here.start_agent("web1", *flags, restic=fake.path)
         ended = here.finished(job["id"])
         assert ended.status is Status.SUCCEEDED, ended.error
         assert ended.snapshot_id == saved_snapshots(repo)[0]["id"]
+        assert len(saved_snapshots(repo)) == len(here.jobs(schedule="s")) == 1
 
 
 def test_an_idle_agent_with_standing_orders_stays_small(tmp_path: Path) -> None:

@@ -164,7 +164,7 @@ SAMPLES: Final[dict[str, Message]] = {
         applied_version=4,
         jobs=(
             JobClaim(job_id=OTHER_JOB, state="accepted"),
-            JobClaim(job_id=JOB, state="running", schedule_id=SCHEDULE, scheduled_at=AT),
+            JobClaim(job_id=JOB, state="running", schedule_id=SCHEDULE, scheduled_at=AT, recover=True),
         ),
         clock=LATER,
     ),
@@ -186,6 +186,7 @@ SAMPLES: Final[dict[str, Message]] = {
         acked_through=9,
         acked_hash=HASH,
         reconnect_spread=16.67,
+        capabilities=("recover",),
     ),
     "refused": Refused(code="revoked", message="the host web-1 was removed from this server"),
     "refused.full": Refused(

@@ -382,6 +382,24 @@ async def test_a_gap_that_opens_while_one_reads_is_told(tmp_path: Path, autojump
         assert row.log_lines_dropped == gap.lines
 
 
+async def test_a_server_that_stops_ends_the_stream_with_all_there_is(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with open_world(tmp_path) as world:
+        api = Api(world)
+        await one_host(world)
+        (job,) = await world.dispatcher.run_schedule("minutely", None)
+        async with api.following(job.id) as follower, api.following(job.id, "?follow=1&attempts=1") as other:
+            await follower.next()
+            await world.settled()
+            chunk = logs.chunk_of(first_line=1, at=START, stream="stdout", text="the last word", dropped=0)
+            await world.write(functools.partial(logs.append, job_id=job.id, chunks=[chunk]))
+            world.hub.end_watches()
+            assert said(await follower.rest()) == [(1, "the last word")]
+            assert said(await other.rest()) == ["queued", (1, "the last word")]
+            assert follower.ended, "as a whole answer, and not broken off"
+        assert said(await api.events(job.id, "?follow=1")) == ["queued", (1, "the last word")]
+        assert world.hub._bells == {}
+
+
 # -- status ---------------------------------------------------------------------------------------------------------
 
 

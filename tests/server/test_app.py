@@ -19,9 +19,11 @@ import trio
 from restic_manager.client import Client, ServerAddress
 from restic_manager.config import ServerConfig
 from restic_manager.domain.errors import ManagerError, RefusedError, StorageError
+from restic_manager.domain.model import BackupSpec
 from restic_manager.link import LinkClosed, dial
 from restic_manager.protocol import api, codec
 from restic_manager.runtime import datadir
+from restic_manager.server import operators
 from restic_manager.server.app import Running, serve
 from tests.e2e.stage import Program, until
 
@@ -181,6 +183,25 @@ def test_followers_and_silent_connections_do_not_hold_up_the_stop(start: Start) 
         assert program.stop(seconds=STOPS_WITHIN) == 0
         assert time.monotonic() - began < STOPS_WITHIN / 2
     assert "Traceback" not in program.said()
+
+
+def test_a_followed_job_does_not_hold_up_the_stop(start: Start) -> None:
+    program = start()
+    _, client = ready(program)
+    client.invite_host(api.InviteRequest(name="web1"))
+    client.add_repo(api.RepoRequest(name="repo", url="/srv/repo", password="secret"))
+    client.add_schedule(
+        api.ScheduleRequest(
+            name="nightly", cron="0 2 * * *", repo="repo", spec=BackupSpec(paths=("/etc",)), hosts=("web1",)
+        )
+    )
+    (job,) = client.run_schedule("nightly", api.RunRequest())
+    events = client.events(job.id, follow=True, logs=True)
+    assert isinstance(next(events), api.JobEvent)
+    began = time.monotonic()
+    assert program.stop(seconds=STOPS_WITHIN) == 0
+    assert time.monotonic() - began < operators.FINISH_SECONDS
+    assert list(events) == [], "it is a whole answer, though not the end of the job"
 
 
 def test_garbage_at_both_doors_leaves_it_working(start: Start) -> None:

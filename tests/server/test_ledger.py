@@ -422,6 +422,33 @@ async def test_what_a_wrong_clock_decided_of_the_future_is_not_taken(tmp_path: P
         assert "are in the future" in reason
 
 
+async def test_a_slot_rejected_as_future_is_recorded_and_runs_if_it_fires_again(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    """Its clock was ahead. Set back by up to two hours it never fires again, set back by more it does."""
+    async with stage(tmp_path) as at, at.world.agent(at.host_id) as agent:
+        await at.until(3, 30)
+        for hour in (4, 5):
+            answer = await agent.fire(at.schedule_id, clock(hour))
+            assert (answer.answer, answer.code) == ("rejected", "future")
+            await at.tell(agent, hour, hour, Fate.REJECTED, "future")
+        await at.tell(agent, 6, 6, Fate.REJECTED, "future")
+        rejected = [("04:00", "04:00", "rejected", 1, "agent"), ("05:00", "05:00", "rejected", 1, "agent")]
+        assert await at.rows() == rejected
+        assert len(await at.set_aside()) == 1, "so far ahead it is decided anew"
+        await at.until(5, 10)
+        assert (await agent.fire(at.schedule_id, clock(5))).answer == "dispatched"
+        assert await at.rows() == [rejected[0], ("05:00", "05:00", "ran", 1, "agent")]
+
+
+async def test_what_was_told_in_time_stays(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with stage(tmp_path) as at, at.world.agent(at.host_id) as agent:
+        await at.until(4, 55)
+        await at.tell(agent, 5, 5, Fate.SKIPPED, "overlap")
+        answer = await agent.fire(at.schedule_id, clock(5))
+        assert (answer.answer, answer.code) == ("rejected", "decided")
+
+
 async def test_the_agents_word_takes_the_place_of_the_servers(tmp_path: Path, autojump_clock: MockClock) -> None:
     """A held slot fires, and a report comes, after the ack by which the server closed their interval."""
     async with stage(tmp_path) as at:

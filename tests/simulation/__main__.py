@@ -52,7 +52,11 @@ def main() -> int:
     chosen = parser.parse_args()
     if os.environ.get("PYTHONHASHSEED") != "0":
         # The order of sets is part of what a seed has to repeat.
-        os.execve(sys.executable, [sys.executable, "-m", "tests.simulation", *sys.argv[1:]], os.environ | {"PYTHONHASHSEED": "0"})  # noqa: S606
+        os.execve(
+            sys.executable,
+            [sys.executable, "-m", "tests.simulation", *sys.argv[1:]],
+            os.environ | {"PYTHONHASHSEED": "0"},
+        )  # noqa: S606
     kinds = frozenset(RATES) | STANDING if chosen.faults == "all" else frozenset(chosen.faults.split(",")) - {"none"}
     low, _, high = chosen.seeds.partition(":")
     settings = [Setting(seed, chosen.days, chosen.hosts, kinds) for seed in range(int(low), int(high or int(low) + 1))]
@@ -65,8 +69,12 @@ def main() -> int:
     applied: Counter[str] = sum((result.applied for result in results), Counter())
     slots, seconds = sum(result.slots for result in results), time.monotonic() - began
     bad = [result.seed for result in results if result.violations]
-    print(f"{sum(r.hosts * r.days for r in results):g} hosts × days, {slots} slots, {slots / max(seconds, 1e-9):.0f} slots/s")
-    print(f"runs done again after a roll-back: {sum(r.repeated for r in results)}, forgotten with a lost data directory: {sum(r.forgotten for r in results)}")
+    print(
+        f"{sum(r.hosts * r.days for r in results):g} hosts × days, {slots} slots, {slots / max(seconds, 1e-9):.0f} slots/s"
+    )
+    print(
+        f"runs done again after a roll-back: {sum(r.repeated for r in results)}, forgotten with a lost data directory: {sum(r.forgotten for r in results)}"
+    )
     print("faults: " + ", ".join(f"{kind} {count}" for kind, count in sorted(applied.items())))
     print(f"violations: {sum(len(result.violations) for result in results)}" + (f" in seeds {bad}" if bad else ""))
     return 1 if bad else 0

@@ -254,7 +254,9 @@ def _check_alive(world: World, result: Result, intervals: list[Interval], fates:
     begin = world.setting.start + timedelta(days=world.setting.days)  # a run that hangs may last 40 minutes
     end = begin + timedelta(minutes=110)
     slots = Slots(world.setting.start, end)
-    ran = {(row["schedule_id"], row["host_id"]) for row in fates if row["fate"] == "ran" and at(row["first_slot"]) >= begin}
+    ran = {
+        (row["schedule_id"], row["host_id"]) for row in fates if row["fate"] == "ran" and at(row["first_slot"]) >= begin
+    }
     wrong = {host.host_id for host in world.hosts if abs(host.clock.offset) > timedelta(minutes=9)}
     for one in intervals:
         if one.begins < begin and (one.ends is None or one.ends > end) and one.enabled and one.host_id not in wrong:
@@ -350,7 +352,9 @@ def _put_back(world: World, host: str, job_id: str) -> bool:
     runs = world.book.by_job.get(job_id, [])
     if len({run.host for run in runs}) > 1:
         return bool(world.restores)
-    return any(since <= run.at + 3_600 and run.at <= until for run in runs for since, until, _ in world.losses.get(host, []))
+    return any(
+        since <= run.at + 3_600 and run.at <= until for run in runs for since, until, _ in world.losses.get(host, [])
+    )
 
 
 def _name(world: World, host_id: str) -> str:

@@ -67,7 +67,9 @@ class Setting:
         if "skew" not in self.kinds:
             return timedelta()
         dice = self.dice(f"skew/{number}")
-        return timedelta(seconds=dice.choice((0.0, dice.uniform(-4, 4), dice.uniform(-90, 90), dice.uniform(-400, 400))))
+        return timedelta(
+            seconds=dice.choice((0.0, dice.uniform(-4, 4), dice.uniform(-90, 90), dice.uniform(-400, 400)))
+        )
 
     def labels(self, host: str) -> dict[str, str]:
         """Labels of a host at its first invite."""

@@ -45,7 +45,7 @@ class Operator:
         with trio.move_on_after(30):
             try:
                 return await ask(api, method, path, body)
-            except Exception as error:  # noqa: BLE001 - the server died under the request
+            except Exception as error:
                 if self._server.fuse is None or not self._server.fuse.blown:
                     raise
                 self._note(f"operator: {method} {path} broke off: {error!r}")

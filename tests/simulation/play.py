@@ -13,7 +13,7 @@ import tempfile
 import time
 import uuid
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -170,21 +170,21 @@ def _seeded(seed: int) -> Iterator[None]:
     import trio._core._run as trio_run  # the only way to a scheduler that repeats itself; Hypothesis uses it too
 
     runs: Any = trio_run
-    tasks = runs._r.getstate()  # noqa: SLF001 - see above
-    runs._r.seed(seed)  # noqa: SLF001 - see above
+    tasks = runs._r.getstate()
+    runs._r.seed(seed)
     with (
         mock.patch.object(runs, "_ALLOW_DETERMINISTIC_SCHEDULING", True),  # noqa: FBT003 - the name says it
         mock.patch.object(uuid, "uuid4", lambda: uuid.UUID(int=dice.getrandbits(128), version=4)),
         mock.patch.object(writer, "MAX_BATCH_SECONDS", 1e9),
     ):
         yield
-    runs._r.setstate(tasks)  # noqa: SLF001 - see above
+    runs._r.setstate(tasks)
     random.setstate(state)
 
 
 def _fast_folder() -> str | None:
     """Return a folder in memory where there is one: durability is the fuse's to judge, not the disk's."""
-    shared = Path("/dev/shm")  # noqa: S108 - a folder of our own is made in it
+    shared = Path("/dev/shm")
     return str(shared) if shared.is_dir() else None
 
 

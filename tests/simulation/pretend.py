@@ -97,7 +97,7 @@ class PretendRestic:
     async def end_left_over(self, job_ids: Sequence[str]) -> None:
         """Nothing outlives its agent here: both are one process."""
 
-    async def look_up(self, order: CommandRun, pid: int | None) -> str | None:  # noqa: ARG002 - the protocol's form
+    async def look_up(self, order: CommandRun, pid: int | None) -> str | None:
         await trio.sleep(1)
         if self._dice(order, "look up").random() < 0.2 and trio.current_time() % 600 < 60:
             raise UnreachableError("the repository does not answer")

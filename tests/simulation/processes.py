@@ -104,7 +104,7 @@ class SimServer:
         try:
             with fuse.scope:
                 async with open_store(self.path, clock=self.clock, threads=False) as store:
-                    commit = store._commit  # noqa: SLF001 - a fuse has no other way in
+                    commit = store._commit
                     setattr(store, "_commit", lambda batch: fuse.commit(functools.partial(commit, batch)))  # noqa: B010
                     hub = Hub()
                     sealer = Sealer(b"s" * 32)
@@ -249,7 +249,7 @@ class SimHost:
             self._book, self.name, self.lives, self._seed, repo_missing=self._repo_missing, note=self._note
         )
         async with open_journal(self.journal, threads=False) as journal:
-            commit = journal._commit  # noqa: SLF001 - a fuse has no other way in
+            commit = journal._commit
             setattr(journal, "_commit", lambda change: fuse.commit(functools.partial(commit, change)))  # noqa: B010
             async with trio.open_nursery() as nursery:
 

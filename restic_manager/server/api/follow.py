@@ -72,7 +72,10 @@ class _Look(NamedTuple):
 async def follow_job(
     services: Services, job_id: str, emit: Emit, *, follow: bool, with_logs: bool, attempts: bool
 ) -> None:
-    """Given a job, emit its events; with `follow` until it has ended, with `attempts` its further attempts' too."""
+    """Given a job, emit its events; with `follow` until it has ended, with `attempts` its further attempts' too.
+
+    A server that stops ends it before that, with all there is to tell by then.
+    """
     next_id: str | None = job_id
     while next_id is not None:
         last = await _follow_one(services, next_id, emit, follow=follow, with_logs=with_logs)
@@ -92,6 +95,7 @@ async def _follow_one(services: Services, job_id: str, emit: Emit, *, follow: bo
 
     async with hub.watch(job_id) as bell:
         while True:
+            last = hub.stopping or not follow  # asked before the look: what came until then is in it
             view, chunks = await services.store.read(look)
             plain = _plain(view)
             if told is None or (plain != told and not view.status.terminal):
@@ -106,7 +110,7 @@ async def _follow_one(services: Services, job_id: str, emit: Emit, *, follow: bo
             if plain != told:
                 await emit(_lines([JobEvent(job=view)]))
                 told = plain
-            if view.status.terminal or not follow:
+            if view.status.terminal or last:
                 return view
             if view.progress is not None and view.progress != progress:
                 progress = view.progress

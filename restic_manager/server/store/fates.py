@@ -36,7 +36,7 @@ class Pair(Struct, frozen=True):
 
 
 class Stored(Struct, frozen=True):
-    """A recorded fate and the id of its row."""
+    """A recorded fate, the id of its row, and when it was recorded, by the server's clock."""
 
     row_id: int
     fate: Fated
