@@ -69,15 +69,16 @@ class Tracked:
     def superseded(self, now: datetime) -> Step:
         """Return the step after the server refused the pending fire: another revision was in force at its slot.
 
-        As long as the entry here is of the fire's own revision, the news is under way and says whether the slot is one
+        As long as the entry here knows the fire's own revision, the news is under way and says whether the slot is one
         of the new revision's. Where it has overtaken the refusal, that is known now and nothing else would say it.
         """
         fire = self.mark.pending
-        if fire is None or (self.entry is not None and self.entry.revision == fire.revision):
+        known = () if self.entry is None else (self.entry.revision, *(turn.revision for turn in self.entry.turns))
+        if fire is None or fire.revision in known:
             return Step(replace(self.mark, sent=False, superseded=True))
         reason = "removed"
         if self.entry is not None:
-            plan = plan_of(self.entry)
+            plan = plan_of(self.entry).at(fire.slot)
             if plan.enabled and plan.timetable.holds(fire.slot):
                 again = replace(fire, revision=plan.revision)
                 return Step(replace(self.mark, pending=again, sent=False, superseded=False))
