@@ -132,7 +132,9 @@ def untold(world: World) -> list[str]:
             rows = told[one.schedule_id, one.host_id]
             firsts = [first for first, _ in rows]
             for slot in slots.of(one, one.begins + fuzz, through):
-                if any(world.instant(since - 600) - fuzz <= slot <= world.instant(until) for since, until in world.restores):
+                if any(
+                    world.instant(since - 600) - fuzz <= slot <= world.instant(until) for since, until in world.restores
+                ):
                     continue  # what the server itself had decided of it is forgotten, and no agent knows it
                 place = bisect.bisect_right(firsts, slot) - 1
                 if place < 0 or rows[place][1] < slot:
