@@ -171,6 +171,8 @@ RATES: Final[dict[str, tuple[float, bool]]] = {
     "relabel": (1.0, True),
     "run": (4.0, False),
     "cancel": (6.0, False),
+    "pause": (4.0, False),
+    "resume": (3.0, False),
     "lose_data": (0.3, True),
     "roll_back": (0.3, True),
     "server_restore": (0.5, False),

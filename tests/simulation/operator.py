@@ -102,7 +102,7 @@ class Operator:
 
     def targets(self, dice: random.Random) -> dict[str, Any]:
         """Return drawn targets."""
-        names = [f"h{number}" for number in range(self._setting.hosts)]
+        names = self._hosts()
         way = dice.choice(("all", "hosts", "labels"))
         if way == "all":
             return {"all": True}
@@ -113,12 +113,23 @@ class Operator:
     async def act(self, kind: str, draw: int, *, host: str) -> bool:
         """Given what to do and a number to draw from, do it; return whether the server took it."""
         dice = self._setting.dice(f"act/{kind}/{draw}")
-        if kind == "add":
-            return await self.add(draw)
-        if kind == "relabel":
-            return await self._relabel(host, draw)
-        if kind == "cancel":
-            return await self._cancel(dice)
+        match kind:
+            case "add":
+                done = await self.add(draw)
+            case "relabel":
+                done = await self._relabel(host, draw)
+            case "cancel":
+                done = await self._cancel(dice)
+            case "pause":
+                done = await self._pause(dice)
+            case "resume":
+                done = await self._resume(dice)
+            case _:
+                done = await self._edit(kind, dice, draw)
+        return done
+
+    async def _edit(self, kind: str, dice: random.Random, draw: int) -> bool:
+        """Do to one of the schedules there are what this kind says."""
         names = await self._schedules()
         if not names:
             return False
@@ -166,6 +177,32 @@ class Operator:
         body = {"remove": ["tier"]} if tier is None else {"set": {"tier": tier}}
         return self._done(f"relabel {host} {tier}", await self.ask("POST", f"/v1/hosts/{host}/labels", body))
 
+    async def _pause(self, dice: random.Random) -> bool:
+        """Pause the fleet, a host or a schedule: for a while, mostly, or until somebody resumes."""
+        seconds = dice.choice((None, dice.randint(60, 600), dice.randint(60, 7_200), dice.randint(7_200, 30_000)))
+        names = await self._schedules()
+        paths = [f"/v1/hosts/{dice.choice(self._hosts())}", "/v1"]
+        paths += [f"/v1/schedules/{dice.choice(names)}"] * 2 if names else []
+        path = f"{dice.choice(paths)}/pause"
+        body = {"reason": "simulated"} | ({} if seconds is None else {"seconds": seconds})
+        return self._done(f"{path} {seconds}", await self.ask("POST", path, body))
+
+    async def _resume(self, dice: random.Random) -> bool:
+        """Resume what is paused: one of all."""
+        listed = await self.ask("GET", "/v1/pauses")
+        if listed is None or listed.status != 200 or not listed.json:
+            return False
+        path = _resume_path(dice.choice(listed.json))
+        return self._done(path, await self.ask("POST", path, {}))
+
+    async def resume_everything(self) -> None:
+        """Resume all that is paused."""
+        for pause in (await self.insist("GET", "/v1/pauses")).json:
+            await self.insist("POST", _resume_path(pause), {})
+
+    def _hosts(self) -> list[str]:
+        return [f"h{number}" for number in range(self._setting.hosts)]
+
     async def _cancel(self, dice: random.Random) -> bool:
         """Cancel one of the jobs that are not over."""
         listed = await self.ask("GET", "/v1/jobs?limit=40")
@@ -189,3 +226,13 @@ class Operator:
         listed = await self.insist("GET", "/v1/schedules")
         for schedule in listed.json:
             await self.insist("DELETE", f"/v1/schedules/{schedule['name']}")
+
+
+def _resume_path(pause: dict[str, Any]) -> str:
+    match pause["scope"]:
+        case "host":
+            return f"/v1/hosts/{pause['host']}/resume"
+        case "schedule":
+            return f"/v1/schedules/{pause['schedule']}/resume"
+        case _:
+            return "/v1/resume"

@@ -140,6 +140,7 @@ async def _calm(world: World) -> None:
         world.server.fuse.disarm()
     if world.server.services is None:
         await world.server.start()
+    await world.operator.resume_everything()
     for host in world.hosts:
         host.line.calm()
         if host.suspended:
