@@ -153,12 +153,14 @@ def interval_at(slot: datetime, intervals: Sequence[Interval], offset: timedelta
 def ran_under(slot: datetime, intervals: Sequence[Interval], offset: timedelta = timedelta()) -> Interval:
     """Given the slot of a run that a host began by itself, and its intervals, return the one whose timing it was.
 
-    That is the one that held it. A host that had not heard of a change went by the newest timing before it that has such
-    a slot. A run that no timing known here explains (the server is an old copy) stands under what was in force.
+    That is the one that held it. A host that had not heard of a change went by the newest timing before it that has
+    such a slot, one whose clock was wrong perhaps by a later one. A run that no timing known here explains (the server
+    is an old copy) stands under what was in force.
     """
     there = interval_at(slot, intervals, offset) or intervals[-1]
-    before = (one for one in reversed(intervals) if one.valid_from + offset < slot and one is not there)
-    return next((one for one in (there, *before) if _is_slot(one, slot)), there)
+    at = next(number for number, one in enumerate(intervals) if one is there)
+    candidates = (there, *reversed(intervals[:at]), *intervals[at + 1 :])
+    return next((one for one in candidates if _is_slot(one, slot)), there)
 
 
 def _is_slot(interval: Interval, slot: datetime) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import random
@@ -131,7 +132,7 @@ class TestMutations:
                 case 1:
                     holder[key] = [holder[key]] * chance.randint(0, 3)
                 case _:
-                    holder[key] = chance.choice(_VALUES)
+                    holder[key] = copy.deepcopy(chance.choice(_VALUES))  # what is put in may be changed again
         survives(json.dumps(tree))
 
     @settings(max_examples=100, deadline=None)

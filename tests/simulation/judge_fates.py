@@ -27,8 +27,7 @@ def judge(world: World, result: Result, record: Record) -> None:
         told = _Told(row)
         wrong = list(ledger.wrong_with(told))
         result.violations += [f"{what}: {world.pair(told.pair)} {told.first}..{told.last} {told}" for what in wrong]
-        if ledger.known(told):
-            stretches[told.pair].append((told.first, told.last, str(told)))
+        stretches[told.pair].append((told.first, told.last, str(told)))
     for pair in ledger.pairs:
         sure = ledger.sure_slots(pair)
         result.slots += len(sure)
@@ -66,15 +65,12 @@ class _Ledger:
         for one in intervals:
             self.pairs[one.schedule_id, one.host_id].append(one)
 
-    def known(self, told: _Told) -> bool:
-        """Return whether the record has the revision of this fate."""
-        return bool(self._owned(told))
-
     def wrong_with(self, told: _Told) -> Iterator[str]:
         """Yield what is wrong with a fate."""
         owned = self._owned(told)
         if not owned:
-            yield "fate of an unknown revision"
+            if not self._restores:  # a copy has forgotten what it was changed to
+                yield "fate of an unknown revision"
             return
         covered = self._slots.of(owned[0], told.first - SECOND, told.last)
         fuzz = self._fuzz(told.pair)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from tests.simulation.pretend import Run
-from tests.simulation.record import Record
+from tests.simulation.record import Record, read_acked
 from tests.simulation.world import World
 
 if TYPE_CHECKING:
@@ -86,13 +87,22 @@ def _judge_chunks(result: Result, job_id: str, written: list[Any], chunks: list[
     return expected - 1
 
 
+def broken_acks(world: World) -> list[str]:
+    """Return what a server that has just died had promised and not stored."""
+    return list(_broken(world, read_acked(world.server.path)))
+
+
 def judge_acks(world: World, result: Result, record: Record) -> None:
     """Acked means stored."""
+    result.violations += _broken(world, record.acked)
+
+
+def _broken(world: World, acked: Mapping[tuple[str, str], int]) -> Iterator[str]:
     for host in world.hosts:
         for journal_id, through in host.acked.items():
-            stored = record.acked.get((host.host_id or "", journal_id), 0)
+            stored = acked.get((host.host_id or "", journal_id), 0)
             if stored < through:
-                result.violations.append(f"{host.name}: acked through {through}, stored through {stored}")
+                yield f"{host.name}: acked through {through}, stored through {stored}"
 
 
 def judge_verdicts(world: World, result: Result, record: Record) -> None:

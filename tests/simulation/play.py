@@ -153,7 +153,16 @@ async def _calm(world: World) -> None:
             host.kill()
         if not host.alive or host.fuse is None or host.fuse.blown:
             await host.start()
-    await trio.sleep(2 * 3_600)
+    await trio.sleep(600)
+    for host in world.hosts:
+        services = world.server.services
+        if world.restores and services is not None and host.host_id and not services.hub.online(host.host_id):
+            # What the copy has forgotten of a host's invite is done again, as the policies say.
+            world.note(f"{host.name} is invited again")
+            host.token = await world.operator.invite(host.name)
+            host.kill()
+            await host.start()
+    await trio.sleep(2 * 3_600 - 600)
 
 
 async def _settle(world: World) -> list[str]:

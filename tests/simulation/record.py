@@ -41,11 +41,19 @@ def read(path: Path) -> Record:
             chunks=chunks,
             set_aside=" ".join(row["frame"] for row in quarantine),
             early=" ".join(row["frame"] for row in quarantine if "in the future" in row["reason"]),
-            acked={
-                (row["host_id"], row["journal_id"]): row["acked_through"]
-                for row in db.execute("SELECT * FROM journals")
-            },
+            acked=_acked(db),
         )
+
+
+def read_acked(path: Path) -> dict[tuple[str, str], int]:
+    """Given the server's database, return through which report each journal of each host is stored."""
+    with closing(sqlite3.connect(path)) as db:
+        return _acked(db)
+
+
+def _acked(db: sqlite3.Connection) -> dict[tuple[str, str], int]:
+    rows = db.execute("SELECT host_id, journal_id, acked_through FROM journals")
+    return {(host_id, journal_id): through for host_id, journal_id, through in rows}
 
 
 def read_intervals(db: sqlite3.Connection) -> list[Interval]:

@@ -191,10 +191,12 @@ class SimHost:
         async with link as ours:
             self._note(f"linked {path}")
             self._journal_id = None
-            yield _Tapped(ours, self._heard)  # type: ignore[misc]  # it is the link, but for one listener
+            heard = functools.partial(self._heard, restores=self._server.restores)
+            yield _Tapped(ours, heard)  # type: ignore[misc]  # it is the link, but for one listener
 
-    def _heard(self, message: Any) -> None:
-        if isinstance(message, Ack):
+    def _heard(self, message: Any, *, restores: int) -> None:
+        # What was under way from a server that has since been put back to a copy promises nothing any more.
+        if isinstance(message, Ack) and restores == self._server.restores:
             if self._journal_id is None:
                 self._journal_id = self.journal_id()
             self.acked[self._journal_id] = max(message.through, self.acked.get(self._journal_id, 0))

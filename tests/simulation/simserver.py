@@ -50,6 +50,7 @@ class SimServer:
         self.services: Services | None = None
         self.api: Any = None
         self.lives = 0
+        self.restores = 0
         self._door: AgentsDoor | None = None
         self._connections: trio.Nursery | None = None
         self._nursery = nursery

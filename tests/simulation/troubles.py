@@ -9,6 +9,7 @@ from typing import Final
 
 import trio
 
+from tests.simulation import judge_runs
 from tests.simulation.faults import Fault
 from tests.simulation.simhost import SimHost
 from tests.simulation.simserver import SimServer, copy_database
@@ -100,6 +101,8 @@ async def _kill(world: World, machine: SimHost | SimServer, fault: Fault) -> Non
         world.applied[fault.kind] += 1
         machine.kill()
         await trio.sleep(fault.args["down"])
+        if machine is world.server:
+            world.book.violations += judge_runs.broken_acks(world)
         await machine.start()
 
 
@@ -153,6 +156,7 @@ async def _restore(world: World, host: SimHost, fault: Fault) -> None:
         for each in world.hosts:  # what was promised by an ack is told again: a new epoch asks for it
             each.acked.clear()
         copy_database(copy, server.path)
+        server.restores += 1
         await trio.sleep(fault.args["down"])
         await server.start()
 
