@@ -93,6 +93,16 @@ def plan(setting: Setting) -> list[Fault]:
     return sorted(found, key=lambda fault: (fault.at, fault.kind, fault.host))
 
 
+def one_of_each(setting: Setting) -> list[Fault]:
+    """Given what is to be played, return one fault of every kind there is, in order, whatever its kinds are."""
+    found: list[Fault] = []
+    for kind, (_, of_hosts) in sorted(RATES.items()):
+        dice = setting.dice(f"one/{kind}")
+        number = dice.randrange(setting.hosts) if of_hosts else 0
+        found.append(Fault(_moment(dice, setting.days), kind, number, _ARGS.get(kind, _draw)(dice)))
+    return sorted(found, key=lambda fault: (fault.at, fault.kind, fault.host))
+
+
 def _whole(dice: random.Random, wanted: float) -> int:
     return int(wanted) + (dice.random() < wanted % 1)
 
