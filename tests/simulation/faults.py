@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -86,7 +87,19 @@ def plan(setting: Setting) -> list[Fault]:
         for number in range(setting.hosts if of_hosts else 1):
             dice = setting.dice(f"fault/{kind}/{number}")
             count = _whole(dice, rate * often * setting.days)
-            found += [Fault(_moment(dice, setting.days), kind, number, _args(kind, dice)) for _ in range(count)]
+            found += [
+                Fault(_moment(dice, setting.days), kind, number, _ARGS.get(kind, _draw)(dice)) for _ in range(count)
+            ]
+    return sorted(found, key=lambda fault: (fault.at, fault.kind, fault.host))
+
+
+def one_of_each(setting: Setting) -> list[Fault]:
+    """Given what is to be played, return one fault of every kind there is, in order, whatever its kinds are."""
+    found: list[Fault] = []
+    for kind, (_, of_hosts) in sorted(RATES.items()):
+        dice = setting.dice(f"one/{kind}")
+        number = dice.randrange(setting.hosts) if of_hosts else 0
+        found.append(Fault(_moment(dice, setting.days), kind, number, _ARGS.get(kind, _draw)(dice)))
     return sorted(found, key=lambda fault: (fault.at, fault.kind, fault.host))
 
 
@@ -104,38 +117,51 @@ def _away(dice: random.Random) -> float:
     return dice.choice((0.1, dice.uniform(1, 20), dice.uniform(30, 400), dice.uniform(300, 9_000)))
 
 
-def _args(kind: str, dice: random.Random) -> dict[str, Any]:
-    """Return the details of a fault."""
-    match kind:
-        case "cut":
-            return {"sends": dice.randint(1, 14), "loses": dice.random() < 0.6, "down": dice.choice((0.0, _away(dice)))}
-        case "stall":
-            return {"seconds": dice.choice((dice.uniform(1, 30), dice.uniform(60, 600)))}
-        case "slow":
-            return {"most": dice.uniform(0.1, 8), "seconds": dice.uniform(60, 3_600), "draw": dice.getrandbits(32)}
-        case "agent_kill" | "server_kill":
-            return {
-                "commits": dice.choice((0, dice.randint(1, 12))),
-                "after": dice.random() < 0.5,
-                "turns": dice.randint(0, 60),
-                "down": _away(dice),
-            }
-        case "agent_stop":
-            return {"down": _away(dice)}
-        case "suspend":
-            return {"seconds": dice.choice((dice.uniform(10, 300), dice.uniform(300, 20_000)))}
-        case "clock_step":
-            by = dice.choice((dice.uniform(1, 90), dice.uniform(60, 7_000), dice.uniform(7_200, 30_000)))
-            return {"by": by * dice.choice((1, -1)), "mended": dice.choice((0.0, dice.uniform(30, 20_000)))}
-        case "lose_data":
-            return {"down": _away(dice)}
-        case "roll_back" | "server_restore":
-            return {"age": dice.choice((dice.uniform(1, 300), dice.uniform(60, 10_000))), "down": _away(dice)}
-        case "twin":
-            return {"seconds": dice.uniform(60, 7_200)}
-        case _:
-            return {"draw": dice.getrandbits(32)}
+def _kill(dice: random.Random) -> dict[str, Any]:
+    return {
+        "commits": dice.choice((0, dice.randint(1, 12))),
+        "after": dice.random() < 0.5,
+        "turns": dice.randint(0, 60),
+        "down": _away(dice),
+    }
 
+
+def _clock_step(dice: random.Random) -> dict[str, Any]:
+    by = dice.choice((dice.uniform(1, 90), dice.uniform(60, 7_000), dice.uniform(7_200, 30_000)))
+    return {"by": by * dice.choice((1, -1)), "mended": dice.choice((0.0, dice.uniform(30, 20_000)))}
+
+
+def _old_copy(dice: random.Random) -> dict[str, Any]:
+    return {"age": dice.choice((dice.uniform(1, 300), dice.uniform(60, 10_000))), "down": _away(dice)}
+
+
+def _draw(dice: random.Random) -> dict[str, Any]:
+    return {"draw": dice.getrandbits(32)}
+
+
+_ARGS: Final[dict[str, Callable[[random.Random], dict[str, Any]]]] = {
+    "cut": lambda dice: {
+        "sends": dice.randint(1, 14),
+        "loses": dice.random() < 0.6,
+        "down": dice.choice((0.0, _away(dice))),
+    },
+    "stall": lambda dice: {"seconds": dice.choice((dice.uniform(1, 30), dice.uniform(60, 600)))},
+    "slow": lambda dice: {
+        "most": dice.uniform(0.1, 8),
+        "seconds": dice.uniform(60, 3_600),
+        "draw": dice.getrandbits(32),
+    },
+    "agent_kill": _kill,
+    "server_kill": _kill,
+    "agent_stop": lambda dice: {"down": _away(dice)},
+    "suspend": lambda dice: {"seconds": dice.choice((dice.uniform(10, 300), dice.uniform(300, 20_000)))},
+    "clock_step": _clock_step,
+    "lose_data": lambda dice: {"down": _away(dice)},
+    "roll_back": _old_copy,
+    "server_restore": _old_copy,
+    "twin": lambda dice: {"seconds": dice.uniform(60, 7_200)},
+}
+"""How the details of a fault are drawn. What an operator does has one number, of which the operator draws the rest."""
 
 RATES: Final[dict[str, tuple[float, bool]]] = {
     "cut": (6.0, True),
@@ -155,10 +181,14 @@ RATES: Final[dict[str, tuple[float, bool]]] = {
     "relabel": (1.0, True),
     "run": (4.0, False),
     "cancel": (6.0, False),
+    "pause": (4.0, False),
+    "resume": (3.0, False),
     "lose_data": (0.3, True),
     "roll_back": (0.3, True),
     "server_restore": (0.5, False),
     "twin": (0.2, True),
 }
-"""How often a day, and whether that is for each host. Beside these: `skew` and `dst`, which are no moments."""
+"""How often a day, and whether that is for each host."""
 STANDING: Final = frozenset({"skew", "dst"})
+"""Kinds that are no moments: clocks wrong from the beginning, and dates at which zones change theirs."""
+ALL: Final = frozenset(RATES) | STANDING

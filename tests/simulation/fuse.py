@@ -24,7 +24,7 @@ class Fuse:
     def __init__(self) -> None:
         self.blown = False
         self.scope = trio.CancelScope()
-        self.ends: set[End] = set()
+        self.ends: dict[End, None] = {}
         self.commits = 0
         self._left: int | None = None
         self._after = False
@@ -33,7 +33,7 @@ class Fuse:
         """Kill it, now."""
         if not self.blown:
             self.blown = True
-            for end in sorted(self.ends, key=id):
+            for end in list(self.ends):  # the oldest first: a run repeats itself
                 end.hang_up()
             self.scope.cancel()
 

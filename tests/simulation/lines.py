@@ -43,7 +43,7 @@ class End(trio.abc.Stream):
         self._incoming = incoming
         self._outgoing = outgoing
         self._closed = False
-        fuse.ends.add(self)
+        fuse.ends[self] = None
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         await trio.lowlevel.checkpoint()
@@ -97,7 +97,7 @@ class End(trio.abc.Stream):
     def hang_up(self) -> None:
         """Close this end, now: by the process, or by the kernel because the process is dead."""
         self._closed = True
-        self._fuse.ends.discard(self)
+        self._fuse.ends.pop(self, None)
         self._outgoing.eof = True
         self._outgoing.poke()
         self._incoming.deaf = True

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from typing import Any, Final
 
 import trio
 
 from tests.simulation.faults import ZONES, Setting
-from tests.simulation.processes import SimServer
+from tests.simulation.simserver import SimServer
 from tests.support.asgi import Answer, ask
 
 CRONS: Final = (
@@ -26,6 +27,7 @@ CRONS: Final = (
     "45 */3 * * *",
     "*/10 1-3 * * *",
 )
+OVERLAPS: Final = ("queue", "skip")
 
 
 class Operator:
@@ -53,11 +55,12 @@ class Operator:
 
     async def insist(self, method: str, path: str, body: Any = None) -> Answer:
         """Ask until there is an answer."""
-        while (answer := await self.ask(method, path, body)) is None or answer.status >= 500:
+        while (answer := await self.ask(method, path, body)) is None or answer.status >= 500:  # noqa: ASYNC110 - a person
             await trio.sleep(5)
         return answer
 
     async def invite(self, name: str, labels: dict[str, str] | None = None) -> str:
+        """Invite a host (for the first time, or again); return its token."""
         answer = await self.insist("POST", "/v1/hosts/invite", {"name": name, "labels": labels or {}})
         return str(answer.json["token"])
 
@@ -93,11 +96,13 @@ class Operator:
         } | self.targets(dice)
         return body
 
-    def zone(self, dice: Any) -> str:
+    def zone(self, dice: random.Random) -> str:
+        """Return a drawn time zone (UTC where no clock is to change)."""
         return str(dice.choice(ZONES)) if "dst" in self._setting.kinds else "UTC"
 
-    def targets(self, dice: Any) -> dict[str, Any]:
-        names = [f"h{number}" for number in range(self._setting.hosts)]
+    def targets(self, dice: random.Random) -> dict[str, Any]:
+        """Return drawn targets."""
+        names = self._hosts()
         way = dice.choice(("all", "hosts", "labels"))
         if way == "all":
             return {"all": True}
@@ -105,53 +110,100 @@ class Operator:
             return {"labels": {"tier": dice.choice(("gold", "iron"))}}
         return {"hosts": sorted(dice.sample(names, dice.randint(1, len(names))))}
 
-    async def act(self, kind: str, draw: int) -> bool:
+    async def act(self, kind: str, draw: int, *, host: str) -> bool:
         """Given what to do and a number to draw from, do it; return whether the server took it."""
         dice = self._setting.dice(f"act/{kind}/{draw}")
-        if kind == "add":
-            return await self.add(draw)
-        if kind == "cancel":
-            return await self._cancel(dice)
-        listed = await self.ask("GET", "/v1/schedules")
-        names = sorted(item["name"] for item in listed.json) if listed is not None and listed.status == 200 else []
+        match kind:
+            case "add":
+                done = await self.add(draw)
+            case "relabel":
+                done = await self._relabel(host, draw)
+            case "cancel":
+                done = await self._cancel(dice)
+            case "pause":
+                done = await self._pause(dice)
+            case "resume":
+                done = await self._resume(dice)
+            case _:
+                done = await self._edit(kind, dice, draw)
+        return done
+
+    async def _edit(self, kind: str, dice: random.Random, draw: int) -> bool:
+        """Do to one of the schedules there are what this kind says."""
+        names = await self._schedules()
         if not names:
             return False
         path = f"/v1/schedules/{dice.choice(names)}"
+        if kind == "toggle":
+            return await self._toggle(path)
+        method, below, body = self._change(kind, dice, draw)
+        return self._done(f"{kind} {path}", await self.ask(method, path + below, body))
+
+    def _change(self, kind: str, dice: random.Random, draw: int) -> tuple[str, str, dict[str, Any] | None]:
+        """Return how a schedule is changed: the method, what comes behind its path, and the body."""
         match kind:
             case "edit_timing":
-                body = dice.choice(
-                    (
-                        {"cron": dice.choice(CRONS)},
-                        {"timezone": self.zone(dice), "cron": dice.choice(CRONS)},
-                        {"splay": dice.choice((0, 60, 200))},
-                    )
+                bodies: tuple[dict[str, Any], ...] = (
+                    {"cron": dice.choice(CRONS)},
+                    {"timezone": self.zone(dice), "cron": dice.choice(CRONS)},
+                    {"splay": dice.choice((0, 60, 200))},
                 )
-                answer = await self.ask("PATCH", path, body)
+                return "PATCH", "", dice.choice(bodies)
             case "edit_content":
-                body = dice.choice(({"tags": [f"t{draw % 1000}"]}, {"overlap": dice.choice(("queue", "skip"))}))
-                answer = await self.ask("PATCH", path, body)
-            case "toggle":
-                shown = await self.ask("GET", path)
-                if shown is None or shown.status != 200:
-                    return False
-                answer = await self.ask("PATCH", path, {"enabled": not shown.json["enabled"]})
+                return "PATCH", "", dice.choice(({"tags": [f"t{draw % 1000}"]}, {"overlap": dice.choice(OVERLAPS)}))
             case "remove":
-                answer = await self.ask("DELETE", path)
+                return "DELETE", "", None
             case "retarget":
-                answer = await self.ask("PATCH", path, self.targets(dice))
+                return "PATCH", "", self.targets(dice)
             case "run":
-                answer = await self.ask("POST", f"{path}/run", {})
+                return "POST", "/run", {}
             case _:
                 raise ValueError(f"no operator does {kind}")
-        return self._done(f"{kind} {path}", answer)
 
-    async def relabel(self, host: str, draw: int) -> bool:
+    async def _toggle(self, path: str) -> bool:
+        shown = await self.ask("GET", path)
+        if shown is None or shown.status != 200:
+            return False
+        answer = await self.ask("PATCH", path, {"enabled": not shown.json["enabled"]})
+        return self._done(f"toggle {path}", answer)
+
+    async def _schedules(self) -> list[str]:
+        listed = await self.ask("GET", "/v1/schedules")
+        return sorted(item["name"] for item in listed.json) if listed is not None and listed.status == 200 else []
+
+    async def _relabel(self, host: str, draw: int) -> bool:
         """Give a host another tier, or none."""
         tier = self._setting.dice(f"relabel/{draw}").choice(("gold", "iron", None))
         body = {"remove": ["tier"]} if tier is None else {"set": {"tier": tier}}
         return self._done(f"relabel {host} {tier}", await self.ask("POST", f"/v1/hosts/{host}/labels", body))
 
-    async def _cancel(self, dice: Any) -> bool:
+    async def _pause(self, dice: random.Random) -> bool:
+        """Pause the fleet, a host or a schedule: for a while, mostly, or until somebody resumes."""
+        seconds = dice.choice((None, dice.randint(60, 600), dice.randint(60, 7_200), dice.randint(7_200, 30_000)))
+        names = await self._schedules()
+        paths = [f"/v1/hosts/{dice.choice(self._hosts())}", "/v1"]
+        paths += [f"/v1/schedules/{dice.choice(names)}"] * 2 if names else []
+        path = f"{dice.choice(paths)}/pause"
+        body = {"reason": "simulated"} | ({} if seconds is None else {"seconds": seconds})
+        return self._done(f"{path} {seconds}", await self.ask("POST", path, body))
+
+    async def _resume(self, dice: random.Random) -> bool:
+        """Resume what is paused: one of all."""
+        listed = await self.ask("GET", "/v1/pauses")
+        if listed is None or listed.status != 200 or not listed.json:
+            return False
+        path = _resume_path(dice.choice(listed.json))
+        return self._done(path, await self.ask("POST", path, {}))
+
+    async def resume_everything(self) -> None:
+        """Resume all that is paused."""
+        for pause in (await self.insist("GET", "/v1/pauses")).json:
+            await self.insist("POST", _resume_path(pause), {})
+
+    def _hosts(self) -> list[str]:
+        return [f"h{number}" for number in range(self._setting.hosts)]
+
+    async def _cancel(self, dice: random.Random) -> bool:
         """Cancel one of the jobs that are not over."""
         listed = await self.ask("GET", "/v1/jobs?limit=40")
         if listed is None or listed.status != 200:
@@ -174,3 +226,13 @@ class Operator:
         listed = await self.insist("GET", "/v1/schedules")
         for schedule in listed.json:
             await self.insist("DELETE", f"/v1/schedules/{schedule['name']}")
+
+
+def _resume_path(pause: dict[str, Any]) -> str:
+    match pause["scope"]:
+        case "host":
+            return f"/v1/hosts/{pause['host']}/resume"
+        case "schedule":
+            return f"/v1/schedules/{pause['schedule']}/resume"
+        case _:
+            return "/v1/resume"

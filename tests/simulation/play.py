@@ -6,7 +6,6 @@ id come from the seed (across processes PYTHONHASHSEED has to be the same too).
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 import tempfile
@@ -16,24 +15,25 @@ from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from unittest import mock
 
 import trio
 import trio.testing
 
 from restic_manager.server.store import writer
-from tests.simulation import checks, troubles
+from tests.simulation import checks, judge_calm, troubles
 from tests.simulation.clocks import MachineClock
 from tests.simulation.faults import Fault, Setting, plan
 from tests.simulation.operator import Operator
 from tests.simulation.pretend import Book
-from tests.simulation.processes import SimHost, SimServer
+from tests.simulation.simhost import SimHost
+from tests.simulation.simserver import SimServer
 from tests.simulation.world import World
 
-TRACE = 60
+TRACE: Final = 60
+"""Lines of the trace that are kept unless all are wanted."""
 
 
 @dataclass
@@ -57,8 +57,13 @@ class Result:
     seconds: float = 0.0
 
 
-def simulate(setting: Setting, faults: Sequence[Fault] | None = None, *, full_trace: bool = False) -> Result:
-    """Given what to play (and which faults, else those of the seed), play it and return what became of it."""
+def simulate(
+    setting: Setting, faults: Sequence[Fault] | None = None, *, full_trace: bool = False, keep: Path | None = None
+) -> Result:
+    """Given what to play (and which faults, else those of the seed), play it and return what became of it.
+
+    full_trace: return all that was noted, not only the end of it. keep: where all databases of the run are copied to.
+    """
     chosen = list(plan(setting) if faults is None else faults)
     result = Result(setting.seed, setting.hosts, setting.days, faults=chosen)
     trace: deque[str] = deque(maxlen=None if full_trace else TRACE)
@@ -75,8 +80,8 @@ def simulate(setting: Setting, faults: Sequence[Fault] | None = None, *, full_tr
     except Exception as error:  # noqa: BLE001 - a crash of the product is a finding like any other
         result.violations.append(f"crash: {error!r}")
     finally:
-        if os.environ.get("SIM_KEEP"):
-            shutil.copytree(folder, os.environ["SIM_KEEP"], dirs_exist_ok=True)
+        if keep is not None:
+            shutil.copytree(folder, keep, dirs_exist_ok=True)
         shutil.rmtree(folder, ignore_errors=True)
     result.trace = list(trace)
     result.seconds = time.perf_counter() - before
@@ -120,7 +125,7 @@ async def _play(setting: Setting, faults: list[Fault], folder: Path, result: Res
             acting.cancel_scope.cancel()
         result.applied = world.applied
         await _calm(world)
-        result.violations += checks.untold(world)
+        result.violations += judge_calm.untold(world)
         await world.operator.end_everything()
         problems = await _settle(world)
         result.violations += problems
@@ -135,6 +140,7 @@ async def _calm(world: World) -> None:
         world.server.fuse.disarm()
     if world.server.services is None:
         await world.server.start()
+    await world.operator.resume_everything()
     for host in world.hosts:
         host.line.calm()
         if host.suspended:
@@ -164,7 +170,7 @@ async def _settle(world: World) -> list[str]:
     left: list[str] = []
     for _ in range(36):
         await trio.sleep(600)
-        left = checks.unsettled(world)
+        left = judge_calm.unsettled(world)
         if not left:
             return []
     return [f"never settled: {text}" for text in left]
@@ -174,6 +180,10 @@ async def _settle(world: World) -> list[str]:
 def _seeded(seed: int) -> Iterator[None]:
     """Make every draw and id, and the order in which trio runs its tasks, follow from the seed."""
     dice = random.Random(f"ids/{seed}")
+
+    def drawn_id() -> uuid.UUID:
+        return uuid.UUID(int=dice.getrandbits(128), version=4)
+
     state = random.getstate()
     random.seed(seed)
     import trio._core._run as trio_run  # the only way to a scheduler that repeats itself; Hypothesis uses it too
@@ -183,12 +193,14 @@ def _seeded(seed: int) -> Iterator[None]:
     runs._r.seed(seed)
     with (
         mock.patch.object(runs, "_ALLOW_DETERMINISTIC_SCHEDULING", True),  # noqa: FBT003 - the name says it
-        mock.patch.object(uuid, "uuid4", lambda: uuid.UUID(int=dice.getrandbits(128), version=4)),
+        mock.patch.object(uuid, "uuid4", drawn_id),
         mock.patch.object(writer, "MAX_BATCH_SECONDS", 1e9),
     ):
-        yield
-    runs._r.setstate(tasks)
-    random.setstate(state)
+        try:
+            yield
+        finally:
+            runs._r.setstate(tasks)
+            random.setstate(state)
 
 
 def _fast_folder() -> str | None:
@@ -201,7 +213,3 @@ def _leaves(error: BaseException) -> str:
     if isinstance(error, BaseExceptionGroup):
         return "; ".join(_leaves(inner) for inner in error.exceptions)
     return repr(error)
-
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MICROSECOND = timedelta(microseconds=1)

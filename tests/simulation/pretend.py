@@ -1,7 +1,7 @@
 """A pretend restic on every host, and the book of what really ran: the one thing no fault may falsify.
 
-How a run goes is drawn from the seed, the host, the schedule and the slot, so that taking a fault away changes as little
-else as possible.
+How a run goes is drawn from the seed, the host, the schedule and the slot, so that taking a fault away changes as
+little else as possible.
 """
 
 from __future__ import annotations

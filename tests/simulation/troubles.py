@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from typing import Final
 
 import trio
 
+from tests.simulation import judge_runs
 from tests.simulation.faults import Fault
-from tests.simulation.processes import SimHost, SimServer, copy_database
+from tests.simulation.simhost import SimHost
+from tests.simulation.simserver import SimServer, copy_database
 from tests.simulation.world import World
 
 _ARMED_FOR = 3_600.0
@@ -18,63 +22,66 @@ _ARMED_FOR = 3_600.0
 async def act(world: World, fault: Fault) -> None:
     """Given the world, let this fault happen to it; counted once it has."""
     world.note(f"fault: {fault}")
-    host = world.hosts[fault.host]
-    args = fault.args
-    match fault.kind:
-        case "cut":
-            world.applied["cut"] += 1
-            host.line.cut_after(args["sends"], loses=args["loses"])
-            if args["down"]:
-                await trio.sleep(2)
-                host.line.cut()
-                host.line.up = False
-                await trio.sleep(args["down"])
-                host.line.up = True
-        case "stall":
-            world.applied["stall"] += 1
-            host.line.stalled_until = trio.current_time() + args["seconds"]
-        case "slow":
-            world.applied["slow"] += 1
-            dice = random.Random(args["draw"])
-            host.line.latency = lambda: dice.uniform(0, args["most"])
-            await trio.sleep(args["seconds"])
-            host.line.latency = None
-        case "suspend":
-            await _suspend(world, host, args["seconds"])
-        case "clock_step":
-            world.applied["clock_step"] += 1
-            by = timedelta(seconds=args["by"])
-            host.clock.step(by)
-            if args["mended"]:
-                await trio.sleep(args["mended"])
-                world.note(f"{host.name}: clock mended")
-                host.clock.step(-by)
-        case "agent_kill":
-            await _kill(world, host, fault)
-        case "server_kill":
-            await _kill(world, world.server, fault)
-        case "agent_stop" | "lose_data" | "roll_back":
-            await _restart(world, host, fault)
-        case "server_restore":
-            await _restore(world, fault)
-        case "twin":
-            await _twin(world, host, args["seconds"])
-        case "relabel":
-            world.applied["relabel"] += await world.operator.relabel(host.name, args["draw"])
-        case _:
-            world.applied[fault.kind] += await world.operator.act(fault.kind, args["draw"])
+    await _HOW.get(fault.kind, _operate)(world, world.hosts[fault.host], fault)
 
 
-async def _suspend(world: World, host: SimHost, seconds: float) -> None:
+async def _operate(world: World, host: SimHost, fault: Fault) -> None:
+    world.applied[fault.kind] += await world.operator.act(fault.kind, fault.args["draw"], host=host.name)
+
+
+async def _cut(world: World, host: SimHost, fault: Fault) -> None:
+    """Break the road at a send; where it is down for a while, nobody gets through in that time."""
+    world.applied["cut"] += 1
+    host.line.cut_after(fault.args["sends"], loses=fault.args["loses"])
+    if fault.args["down"]:
+        await trio.sleep(2)
+        host.line.cut()
+        host.line.up = False
+        await trio.sleep(fault.args["down"])
+        host.line.up = True
+
+
+async def _stall(world: World, host: SimHost, fault: Fault) -> None:
+    world.applied["stall"] += 1
+    host.line.stalled_until = trio.current_time() + fault.args["seconds"]
+
+
+async def _slow(world: World, host: SimHost, fault: Fault) -> None:
+    world.applied["slow"] += 1
+    dice = random.Random(fault.args["draw"])
+    host.line.latency = lambda: dice.uniform(0, fault.args["most"])
+    await trio.sleep(fault.args["seconds"])
+    host.line.latency = None
+
+
+async def _clock_step(world: World, host: SimHost, fault: Fault) -> None:
+    world.applied["clock_step"] += 1
+    by = timedelta(seconds=fault.args["by"])
+    host.clock.step(by)
+    if fault.args["mended"]:
+        await trio.sleep(fault.args["mended"])
+        world.note(f"{host.name}: clock mended")
+        host.clock.step(-by)
+
+
+async def _suspend(world: World, host: SimHost, fault: Fault) -> None:
     if host.suspended:
         return
     world.applied["suspend"] += 1
     host.suspended = True
     host.clock.freeze()
-    host.line.stalled_until = trio.current_time() + seconds
-    await trio.sleep(seconds)
+    host.line.stalled_until = trio.current_time() + fault.args["seconds"]
+    await trio.sleep(fault.args["seconds"])
     host.clock.thaw()
     host.suspended = False
+
+
+async def _kill_agent(world: World, host: SimHost, fault: Fault) -> None:
+    await _kill(world, host, fault)
+
+
+async def _kill_server(world: World, host: SimHost, fault: Fault) -> None:
+    await _kill(world, world.server, fault)
 
 
 async def _kill(world: World, machine: SimHost | SimServer, fault: Fault) -> None:
@@ -94,6 +101,8 @@ async def _kill(world: World, machine: SimHost | SimServer, fault: Fault) -> Non
         world.applied[fault.kind] += 1
         machine.kill()
         await trio.sleep(fault.args["down"])
+        if machine is world.server:
+            world.book.violations += judge_runs.broken_acks(world)
         await machine.start()
 
 
@@ -130,7 +139,7 @@ async def _restart(world: World, host: SimHost, fault: Fault) -> None:
         await host.start()
 
 
-async def _restore(world: World, fault: Fault) -> None:
+async def _restore(world: World, host: SimHost, fault: Fault) -> None:
     """Take a copy of the server's database, and some time later go back to it."""
     server = world.server
     lock = world.held(server.name)
@@ -144,18 +153,20 @@ async def _restore(world: World, fault: Fault) -> None:
         server.kill()
         await server.ended()
         world.restores.append((copied_at, trio.current_time()))
-        for host in world.hosts:  # what was promised by an ack is told again: a new epoch asks for it
-            host.acked.clear()
+        for each in world.hosts:  # what was promised by an ack is told again: a new epoch asks for it
+            each.acked.clear()
         copy_database(copy, server.path)
+        server.restores += 1
         await trio.sleep(fault.args["down"])
         await server.start()
 
 
-async def _twin(world: World, host: SimHost, seconds: float) -> None:
+async def _twin(world: World, host: SimHost, fault: Fault) -> None:
     """Let another machine with a copy of this one's disk run for a while beside it, and then be gone for good."""
     if not host.journal.exists() or host.token is not None:
         return
     world.applied["twin"] += 1
+    seconds = fault.args["seconds"]
     loss = (trio.current_time(), trio.current_time() + seconds + 1, "twin")
     world.losses.setdefault(host.name, []).append(loss)
     twin = host.twin(world.folder / f"twin-of-{host.name}-{trio.current_time():.3f}")
@@ -164,3 +175,20 @@ async def _twin(world: World, host: SimHost, seconds: float) -> None:
         await trio.sleep(seconds)
     finally:
         twin.kill()
+
+
+_HOW: Final[dict[str, Callable[[World, SimHost, Fault], Awaitable[None]]]] = {
+    "cut": _cut,
+    "stall": _stall,
+    "slow": _slow,
+    "suspend": _suspend,
+    "clock_step": _clock_step,
+    "agent_kill": _kill_agent,
+    "server_kill": _kill_server,
+    "agent_stop": _restart,
+    "lose_data": _restart,
+    "roll_back": _restart,
+    "server_restore": _restore,
+    "twin": _twin,
+}
+"""What is done for each kind; every other kind is something an operator does."""

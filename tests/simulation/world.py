@@ -13,7 +13,11 @@ import trio
 from tests.simulation.faults import Setting
 from tests.simulation.operator import Operator
 from tests.simulation.pretend import Book
-from tests.simulation.processes import SimHost, SimServer
+from tests.simulation.simhost import SimHost
+from tests.simulation.simserver import SimServer
+
+Pair = tuple[str, str]
+"""A schedule's id and a host's."""
 
 
 @dataclass
@@ -43,3 +47,11 @@ class World:
     def held(self, what: str) -> trio.Lock:
         """Return the lock of a machine: one fault at a time starts and ends its process."""
         return self.hands.setdefault(what, trio.Lock())
+
+    def name_of(self, host_id: str) -> str:
+        """Return the name of the host with this id (the id itself when it is nobody's any more)."""
+        return next((host.name for host in self.hosts if host.host_id == host_id), host_id)
+
+    def pair(self, pair: Pair) -> str:
+        """Return a schedule on a host, in words."""
+        return f"{pair[0][:8]} on {self.name_of(pair[1])}"

@@ -84,7 +84,8 @@ def schedule_set(
 ) -> tuple[int, list[Entry], list[Ended]]:
     """Given a host, return the version of its set, every entry of it, and what ended since the version it has applied.
 
-    decided_through is never after `now`: a clock that was fast has decided more than it could know. epoch: this store's. standing_orders: whether this agent runs them; only then secrets are opened.
+    decided_through is never after `now`: a clock that was fast has decided more than it could know. epoch: this
+    store's. standing_orders: whether this agent runs them; only then secrets are opened.
     """
     host = tx.execute(
         select(

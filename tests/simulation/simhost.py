@@ -1,4 +1,4 @@
-"""The real server and the real agents, as processes of one program: started, killed and started again on their files.
+"""The real agents as processes of this program: each started, killed and started again on its host's files.
 
 Everything is the product's own but sockets, threads, the wall clock and restic. It decides nothing about when anything
 fails.
@@ -9,11 +9,11 @@ from __future__ import annotations
 import functools
 import shutil
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import trio
 
@@ -22,116 +22,19 @@ from restic_manager.agent.app import Offline
 from restic_manager.agent.identity import IdentityFiles, establish
 from restic_manager.agent.journal import open_journal
 from restic_manager.agent.tool import ResticFacts
-from restic_manager.config import ServerConfig
 from restic_manager.domain.errors import ManagerError, UnreachableError
 from restic_manager.link import Link, dial
 from restic_manager.protocol import codec
 from restic_manager.protocol.messages import Ack
 from restic_manager.secrets import Sealer
-from restic_manager.server.agents import AgentsDoor
-from restic_manager.server.api.app import build_api
-from restic_manager.server.dispatch import Dispatcher
-from restic_manager.server.hub import Hub
-from restic_manager.server.janitor import Janitor
-from restic_manager.server.services import Services
-from restic_manager.server.store.writer import open_store
 from tests.simulation.clocks import MachineClock
 from tests.simulation.fuse import Fuse
-from tests.simulation.lines import End, Line
+from tests.simulation.lines import Line
 from tests.simulation.pretend import Book, PretendRestic
+from tests.simulation.simserver import SimServer, copy_database
 
-GRACE = 60.0
-CATCH_UP_DELAY = 30.0
-HEARTBEAT = 60.0
-
-
-def copy_database(source: Path, target: Path) -> None:
-    """Given a database that may be open, write a consistent copy of it."""
-    for suffix in ("", "-wal", "-shm"):
-        target.with_name(target.name + suffix).unlink(missing_ok=True)
-    with closing(sqlite3.connect(source)) as before, closing(sqlite3.connect(target)) as after:
-        before.backup(after)
-
-
-class SimServer:
-    """The server's machine: its files and clock stay, its process comes and goes."""
-
-    name = "server"
-
-    def __init__(self, folder: Path, clock: MachineClock, nursery: trio.Nursery, note: Callable[[str], None]) -> None:
-        self.folder = folder
-        self.clock = clock
-        self.fuse: Fuse | None = None
-        self.services: Services | None = None
-        self.api: Any = None
-        self.lives = 0
-        self._door: AgentsDoor | None = None
-        self._connections: trio.Nursery | None = None
-        self._nursery = nursery
-        self._note = note
-        self._ended = trio.Event()
-        self._ended.set()
-        folder.mkdir()
-
-    @property
-    def path(self) -> Path:
-        return self.folder / "server.db"
-
-    async def start(self) -> None:
-        await self._ended.wait()
-        self._ended = trio.Event()
-        self.lives += 1
-        await self._nursery.start(self._live)
-        self._note(f"server starts (life {self.lives})")
-
-    def kill(self) -> None:
-        if self.fuse is not None:
-            self.fuse.blow()
-
-    async def ended(self) -> None:
-        await self._ended.wait()
-
-    def accept(self, line: Line, client: Fuse) -> End | None:
-        """Given who dials over which road, return their end of a connection; None when nobody is here."""
-        if self._connections is None or self._door is None or self.fuse is None or self.fuse.blown:
-            return None
-        ours, theirs = line.connect(client, self.fuse)
-        self._connections.start_soon(self._door.handle, theirs)
-        return ours
-
-    async def _live(self, task_status: trio.TaskStatus[None]) -> None:
-        fuse = self.fuse = Fuse()
-        try:
-            with fuse.scope:
-                async with open_store(self.path, clock=self.clock, threads=False) as store:
-                    commit = store._commit
-                    setattr(store, "_commit", lambda batch: fuse.commit(functools.partial(commit, batch)))  # noqa: B010
-                    hub = Hub()
-                    sealer = Sealer(b"s" * 32)
-                    services = Services(
-                        store=store,
-                        hub=hub,
-                        dispatcher=Dispatcher(store=store, hub=hub, clock=self.clock, sealer=sealer),
-                        clock=self.clock,
-                        sealer=sealer,
-                        config=ServerConfig(data_dir=self.folder, heartbeat_interval=HEARTBEAT),
-                        started_at=self.clock.now(),
-                        listening="server:8787",
-                    )
-                    async with trio.open_nursery() as nursery:
-                        self.services, self.api = services, build_api(services)
-                        self._door, self._connections = AgentsDoor(services), nursery
-                        nursery.start_soon(services.dispatcher.run, name="dispatcher")
-                        nursery.start_soon(Janitor(services).run, name="janitor")
-                        task_status.started()
-                        await trio.sleep_forever()
-        except* Exception:
-            if not fuse.blown:
-                raise
-        finally:
-            self.services = self.api = self._door = self._connections = None
-            self._note("server is gone")
-            self._ended.set()
+GRACE: Final = 60.0
+CATCH_UP_DELAY: Final = 30.0
 
 
 class _Tapped:
@@ -187,11 +90,13 @@ class SimHost:
         self._seed = seed
         self._offline = offline
         self._repo_missing = repo_missing
-        self._note = lambda text: note(f"{name}: {text}")
+        self._tell = note
         self._ended = trio.Event()
         self._ended.set()
-        self.failure: BaseException | None = None
         folder.mkdir()
+
+    def _note(self, text: str) -> None:
+        self._tell(f"{self.name}: {text}")
 
     @property
     def journal(self) -> Path:
@@ -228,7 +133,6 @@ class SimHost:
                 await self._be_agent(fuse)
         except* (ManagerError, sqlite3.Error) as group:
             if not fuse.blown:
-                self.failure = group
                 self._note(f"agent failed: {group.exceptions[0]!r}")
         except* Exception:
             if not fuse.blown:
@@ -274,7 +178,7 @@ class SimHost:
     async def _dial(self, fuse: Fuse, path: str, bearer: str, decoder: codec.Decoder) -> AsyncIterator[Link]:
         async def open_stream() -> trio.abc.Stream:
             await trio.lowlevel.checkpoint()
-            while self.suspended:
+            while self.suspended:  # noqa: ASYNC110 - a frozen machine: nothing can wake it
                 await trio.sleep(1)
             end = self._server.accept(self.line, fuse) if self.line.up and not fuse.blown else None
             if end is None:
@@ -287,10 +191,12 @@ class SimHost:
         async with link as ours:
             self._note(f"linked {path}")
             self._journal_id = None
-            yield _Tapped(ours, self._heard)  # type: ignore[misc]  # it is the link, but for one listener
+            heard = functools.partial(self._heard, restores=self._server.restores)
+            yield _Tapped(ours, heard)  # type: ignore[misc]  # it is the link, but for one listener
 
-    def _heard(self, message: Any) -> None:
-        if isinstance(message, Ack):
+    def _heard(self, message: Any, *, restores: int) -> None:
+        # What was under way from a server that has since been put back to a copy promises nothing any more.
+        if isinstance(message, Ack) and restores == self._server.restores:
             if self._journal_id is None:
                 self._journal_id = self.journal_id()
             self.acked[self._journal_id] = max(message.through, self.acked.get(self._journal_id, 0))
@@ -329,6 +235,3 @@ class SimHost:
 
 async def _facts() -> ResticFacts:
     return ResticFacts("0.18.0", None)
-
-
-Start = Callable[[], Awaitable[None]]
