@@ -57,10 +57,12 @@ class Setting:
     env: Mapping[str, str]
     before: tuple[str, ...] = ()
     """Words before restic's own: `nice` and `ionice`, which become restic by exec."""
+    flags: tuple[str, ...] = ()
+    """Flags that every command of the job gets."""
 
     def command(self, *words: str | bytes) -> Command:
         """Given the words after `restic`, return the command."""
-        said = (word if isinstance(word, bytes) else word.encode() for word in words)
+        said = (word if isinstance(word, bytes) else word.encode() for word in (words[0], *self.flags, *words[1:]))
         return Command((*map(os.fsencode, self.before), os.fsencode(self.binary), *said), self.env)
 
     def __repr__(self) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from restic_manager.domain.specs import BackupSpec, CheckSpec, RestoreSpec, Spec
+from restic_manager.domain.specs import BackupSpec, CheckSpec, RestoreSpec, Spec, UnlockSpec
 from restic_manager.restic.version import Feature, ResticUnusableError, Version
 
 
@@ -66,7 +66,7 @@ GATES: Final[tuple[Gate, ...]] = (
     Gate(
         "waiting for a lock in restic itself",
         Feature.RETRY_LOCK,
-        lambda spec: True,
+        lambda spec: not isinstance(spec, UnlockSpec),
         "we try again ourselves until the time is over",
         told=False,
     ),

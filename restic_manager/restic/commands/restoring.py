@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 from restic_manager.domain.model import RepoAccess
@@ -58,7 +59,7 @@ def with_source(setting: Setting, repo: RepoAccess, source: RepoAccess) -> Setti
         "RESTIC_FROM_REPOSITORY": url_with_credentials(source.url, source.env),
         "RESTIC_FROM_PASSWORD": source.password,
     }
-    return Setting(setting.binary, env, setting.before)
+    return dataclasses.replace(setting, env=env)
 
 
 def contradictions(repo: Mapping[str, str], source: Mapping[str, str]) -> list[str]:

@@ -35,7 +35,7 @@ def priority_words(tuning: Tuning | None, find: Callable[[str], str | None]) -> 
 
 
 def filter_words(restic_host: str | None, schedule_id: str | None) -> list[Word]:
-    """Given whose snapshots are meant, return the flags that choose them. The host is always said: RESTIC_HOST is not."""
+    """Given whose snapshots are meant, return the flags that choose them."""
     words: list[Word] = []
     if restic_host is not None:
         words.append(f"--host={restic_host}")
