@@ -186,10 +186,11 @@ class RepoAccess(Struct, frozen=True, kw_only=True):
 
 
 class Limits(Struct, frozen=True, kw_only=True):
-    """Bounds on one run, in seconds; None for none."""
+    """Bounds on one run, in seconds; None for none. lock_wait: how long to wait for a lock that somebody else holds."""
 
     time_limit: Seconds | None = None
     stall_limit: Seconds | None = None
+    lock_wait: Seconds | None = None
 
 
 class BackupStats(Struct, frozen=True, kw_only=True):

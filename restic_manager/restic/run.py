@@ -49,8 +49,7 @@ _LOCK_PAUSE = 5.0
 class Task:
     """One job as the runner hands it over.
 
-    source: access to the second repository that a copy or an init names. lock_wait: seconds to wait for a lock that
-    somebody else holds on the repository before the job fails as `locked`.
+    source: access to the second repository that a copy or an init names.
     """
 
     job_id: str
@@ -60,7 +59,6 @@ class Task:
     restic_host: str
     limits: Limits = NO_LIMITS
     source: RepoAccess | None = None
-    lock_wait: int = 0
 
 
 async def run_task(
@@ -99,7 +97,7 @@ async def run_task(
         )
         return await run.outcome(stop)
 
-    until = trio.current_time() + task.lock_wait
+    until = trio.current_time() + (task.limits.lock_wait or 0)
     outcome = await once()
     while (
         not binary.version.has(Feature.RETRY_LOCK)
@@ -227,8 +225,8 @@ class _Run:
         tuning = getattr(self._task.spec, "tuning", None)
         before, missing = priority_words(tuning, shutil.which)
         await stage.say(*(f"there is no {name} on this host: running without that priority" for name in missing))
-        waits = self._task.lock_wait > 0 and self._binary.version.has(Feature.RETRY_LOCK)
-        flags = (f"--retry-lock={self._task.lock_wait}s",) if waits else ()
+        wait = self._task.limits.lock_wait or 0
+        flags = (f"--retry-lock={wait}s",) if wait and self._binary.version.has(Feature.RETRY_LOCK) else ()
         return dataclasses.replace(setting, before=before, flags=flags)
 
     async def _carry_out(self, stage: Stage, setting: Setting, spec: InitSpec | OtherSpec) -> Outcome:
