@@ -222,6 +222,8 @@ class Heard:
     last_word: tuple[str, ...] = ()
     texts: deque[str] = field(default_factory=lambda: deque(maxlen=50))
     """The last lines of plain text on stderr: there the classes of failure are found where no exit code tells."""
+    _raw_word: str = field(default="", repr=False)
+    _raw_texts: deque[str] = field(default_factory=lambda: deque(maxlen=50), repr=False)
     _first: list[str] = field(default_factory=list)
     _last: deque[str] = field(default_factory=lambda: deque(maxlen=_KEPT_LAST))
 
@@ -249,6 +251,7 @@ class Heard:
                     self.item_errors += 1
                     log.append(self._error(f"error: {text}"))
                 case LastWord(lines):
+                    self._raw_word = "\n".join(lines)
                     self.last_word = tuple(self._error(line) for line in lines)
                     log += self.last_word
                 case Initialized(repository_id):
@@ -261,6 +264,7 @@ class Heard:
     def _text(self, stream: Stream, text: str) -> str:
         if stream == "stdout":
             return cut(self.redact(text), MAX_LINE)
+        self._raw_texts.append(text[:MAX_LINE])
         text = self._error(text)
         self.texts.append(text)
         skipped = _SKIPPED.fullmatch(text)
@@ -276,6 +280,13 @@ class Heard:
         if kept not in self._first and kept not in self._last:
             (self._first if len(self._first) < MAX_ERROR_LINES else self._last).append(kept)
         return text
+
+    def words(self) -> tuple[str, str]:
+        """Return restic's last word and its last lines of plain text as they were: to be searched, never to be kept.
+
+        A password that is a word of restic's own ("wrong", "locked") must not hide what it says.
+        """
+        return self._raw_word, "\n".join(self._raw_texts)
 
     @property
     def error_lines(self) -> tuple[str, ...]:

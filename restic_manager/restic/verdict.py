@@ -60,7 +60,7 @@ def classify(version: Version, exit_code: int | None, heard: Heard, beyond: Sequ
         if entry.exit_code is not None and entry.exit_code == exit_code:
             return entry
     # Its last word first: before it there may be lines about troubles that it got over.
-    for text in ("\n".join(heard.last_word), "\n".join(heard.texts), *beyond):
+    for text in (*heard.words(), *beyond):
         for entry in CLASSES:
             told_by_code = entry.since is not None and version.has(entry.since)
             if entry.pattern is not None and not told_by_code and re.search(entry.pattern, text):
@@ -72,7 +72,7 @@ def needs_lookup(ended: Ended, heard: Heard) -> bool:
     """Given a run, return whether only the repository can tell if it has made a snapshot."""
     if ended.kind is not Kind.BACKUP or ended.dry_run or heard.report is not None:
         return False
-    if any(_NEVER_OPENED in line for line in (*heard.last_word, *heard.texts)):
+    if any(_NEVER_OPENED in text for text in heard.words()):
         return False  # and asking an unreachable repository would only take long
     if ended.stopped is not None or ended.exit_code is None:
         return True
