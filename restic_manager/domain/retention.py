@@ -193,7 +193,10 @@ def _span_words(text: str) -> str:
 
 
 def _about(time: timedelta) -> str:
-    for days, unit in ((365, "year"), (30, "month"), (7, "week"), (1, "day")):
+    if time == timedelta(days=7):
+        return "week"
+    for days, unit in ((365, "year"), (30, "month"), (1, "day")):
+        # In the finer unit as long as that is a number that one can picture.
         if time >= timedelta(days=2 * days) or time == timedelta(days=days):
             return _plural(round(time / timedelta(days=days)), unit)
     hours = time / timedelta(hours=1)

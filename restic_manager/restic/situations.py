@@ -218,7 +218,7 @@ def document() -> str:
         "",
         "## What needs which restic",
         "",
-        "0.14.0 is the oldest that works. What is refused is refused before anything is changed, and names the release.",
+        "0.14.0 is the oldest that works. What is refused is refused before anything is changed, naming the release.",
         "",
         "| wish | from | before it |",
         "|---|---|---|",
