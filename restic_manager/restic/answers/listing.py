@@ -8,6 +8,7 @@ reads it out of a second run, in text. A name that does not come out the same th
 from __future__ import annotations
 
 import codecs
+import re
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -15,9 +16,10 @@ import msgspec
 
 from restic_manager.domain.pathtext import path_to_text
 from restic_manager.domain.results import ChangeRow, DiffStats, FoundRow, ListStats, NodeRow, Row
-from restic_manager.restic.answers.reader import WHOLE_DOCUMENT, Finding, Reader, decode, instant, path
+from restic_manager.restic.answers.reader import WHOLE_DOCUMENT, Finding, Reader, decode, instant, items, objects, path
 from restic_manager.restic.output import clean, whole
 
+_ID = re.compile(r"[0-9a-f]{8,64}")
 _LOST = "\ufffd"
 _MODIFIER_WIDTH = 5
 Named = NodeRow | FoundRow | ChangeRow
@@ -81,7 +83,7 @@ class LsReader(NamedReader):
             return False
         if told.get("struct_type") == "snapshot":
             self._opened = True
-            named = (*(told.get("paths") or ()), self._asked if self._asked != "/" else "")
+            named = (*items(told.get("paths")), self._asked if self._asked != "/" else "")
             self._line = 1 + sum(str(one).count("\n") for one in named)
         elif told.get("struct_type") == "node":
             shown = str(told.get("path"))
@@ -125,9 +127,9 @@ class FindReader(NamedReader):
         if not raw.startswith((b"[", b"null")):
             return False
         self._read = True
-        for number, group in enumerate(decode(raw) or ()):
+        for number, group in enumerate(objects(decode(raw))):
             self._line += 1 if number == 0 else 2
-            for told in group.get("matches") or ():
+            for told in objects(group.get("matches")) if _ID.fullmatch(str(group.get("snapshot"))) else ():
                 shown = str(told.get("path"))
                 row = FoundRow(
                     snapshot=str(group.get("snapshot")),

@@ -101,6 +101,16 @@ def path(value: object) -> str:
     return path_to_text(str(value).encode("utf-8", "replace"))
 
 
+def items(value: object) -> list[Any]:
+    """Given a JSON array, return what is in it; nothing for any other value."""
+    return value if isinstance(value, list) else []
+
+
+def objects(value: object) -> list[dict[str, Any]]:
+    """Given a JSON array, return the objects in it."""
+    return [one for one in items(value) if isinstance(one, dict)]
+
+
 def texts(value: object, longest: int = 16_384) -> tuple[str, ...]:
     """Given a JSON array, return its texts, each cleaned and cut."""
-    return tuple(clean(str(one))[:longest] for one in value) if isinstance(value, list) else ()
+    return tuple(clean(str(one))[:longest] for one in items(value))

@@ -9,7 +9,7 @@ from restic_manager.domain.results import CopyStats, RestoreStats
 from restic_manager.restic.answers.reader import Finding, Reader, decode
 from restic_manager.restic.output import whole
 
-_VERIFIED: Final = re.compile(r"finished verifying (\d+) files in ")
+_VERIFIED: Final = re.compile(r"finished verifying ([0-9]{1,15}) files in ")
 _SAVED: Final = re.compile(r"snapshot ([0-9a-f]{8,64}) saved")
 _SKIPPED: Final = re.compile(r"skipping (?:source )?snapshot ([0-9a-f]{8,64}), was already copied")
 

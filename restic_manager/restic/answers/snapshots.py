@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from typing import Any
 
 from restic_manager.domain.results import FateRow, ForgetStats, ListStats, Row, SnapshotRow, SnapshotSummary
-from restic_manager.restic.answers.reader import WHOLE_DOCUMENT, Finding, Reader, decode, instant, texts
+from restic_manager.restic.answers.reader import WHOLE_DOCUMENT, Finding, Reader, decode, instant, items, objects, texts
 from restic_manager.restic.output import clean, whole
 
 _ID = re.compile(r"[0-9a-f]{8,64}")
@@ -67,7 +66,7 @@ class SnapshotsReader(Reader):
             return False
         document = decode(raw)
         self.read = True
-        self.found = [row for one in document or () if (row := snapshot_row(one)) is not None]
+        self.found = _snapshots(document)
         return True
 
     def rows(self) -> list[Row]:
@@ -100,16 +99,15 @@ class ForgetReader(Reader):
         """Given a line, take it if it is the document."""
         if not raw.startswith((b"[", b"null")):
             return False
-        for group in decode(raw) or ():
-            if isinstance(group, dict):
-                self._take(group)
+        for group in objects(decode(raw)):
+            self._take(group)
         return True
 
     def _take(self, group: dict[str, Any]) -> None:
         self.keep += _snapshots(group.get("keep"))
         self.remove += _snapshots(group.get("remove"))
-        for reason in group.get("reasons") or ():
-            told = reason.get("snapshot") if isinstance(reason, dict) else None
+        for reason in objects(group.get("reasons")):
+            told = reason.get("snapshot")
             if isinstance(told, dict):
                 # Its id is not there before 0.17: time and tree are the snapshot as well.
                 self._reasons[str(told.get("time")), _id(told.get("tree"))] = texts(reason.get("matches"), 256)
@@ -149,5 +147,5 @@ class ForgetReader(Reader):
         return self.trouble(result) or Finding(result)
 
 
-def _snapshots(value: object) -> Sequence[SnapshotRow]:
-    return [row for one in value if (row := snapshot_row(one)) is not None] if isinstance(value, list) else ()
+def _snapshots(value: object) -> list[SnapshotRow]:
+    return [row for one in items(value) if (row := snapshot_row(one)) is not None]

@@ -13,18 +13,18 @@ from restic_manager.domain.results import (
     TagStats,
 )
 from restic_manager.domain.specs import CheckSpec, StatsSpec
-from restic_manager.restic.answers.reader import WHOLE_DOCUMENT, Finding, Reader, decode, path
+from restic_manager.restic.answers.reader import WHOLE_DOCUMENT, Finding, Reader, decode, items, objects, path
 from restic_manager.restic.output import whole
 
 _PRUNE: Final = re.compile(
-    r"(?P<what>to repack|total prune|remaining|unused size after prune): +(?:[\d]+ blobs / )?"
-    r"(?P<number>[\d.]+) (?P<unit>[KMGTP]?i?B)"
+    r"(?P<what>to repack|total prune|remaining|unused size after prune): +(?:[0-9]+ blobs / )?"
+    r"(?P<number>[0-9]{1,15}(?:\.[0-9]{1,9})?) (?P<unit>[KMGTP]?i?B)"
 )
 _UNITS: Final = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40, "PiB": 1 << 50}
 _BAD_PACK: Final = re.compile(
     r"[Pp]ack (?:ID does not match, want )?([0-9a-f]{64})(?:, got|: does not exist| contains \d+ error|: )"
 )
-_TAGGED: Final = re.compile(r"modified tags on (\d+) snapshots?")
+_TAGGED: Final = re.compile(r"modified tags on ([0-9]{1,9}) snapshots?")
 _ID: Final = re.compile(r"[0-9a-f]{64}")
 
 
@@ -40,7 +40,7 @@ class PruneReader(Reader):
         """Given a line, read its numbers; it is for the log too."""
         match = _PRUNE.match(raw.decode("ascii", "replace"))
         if match is not None and match["unit"] in _UNITS:
-            self._sizes[match["what"]] = round(float(match["number"]) * _UNITS[match["unit"]])
+            self._sizes[match["what"]] = whole(round(float(match["number"]) * _UNITS[match["unit"]]))
         return False
 
     def finding(self) -> Finding:
@@ -77,7 +77,7 @@ class CheckReader(Reader):
         self._told = whole(summary.get("num_errors"))
         self._repair = summary.get("suggest_repair_index") is True
         self._prune = summary.get("suggest_prune") is True
-        for pack in summary.get("broken_packs") or ():
+        for pack in items(summary.get("broken_packs")):
             self._bad(str(pack))
         return True
 
@@ -128,8 +128,8 @@ class PackFilesReader(Reader):
             return False
         self.read = True
         seen: set[tuple[str, str]] = set()
-        for one in decode(raw) or ():
-            if isinstance(one, dict) and _ID.fullmatch(str(one.get("snapshot"))):
+        for one in objects(decode(raw)):
+            if _ID.fullmatch(str(one.get("snapshot"))):
                 self._take(str(one["snapshot"]), one.get("path"), seen)
         self.count = len(seen)
         return True
