@@ -75,7 +75,7 @@ def halted(stage: Stage) -> Outcome:
     """Return the outcome of a run that was to stop before restic was started."""
     reason = stage.halt.reason or Stop.CANCELLED
     status = Status.CANCELLED if reason is Stop.CANCELLED else Status.FAILED
-    return Outcome(status=status, error=failure(reason.value, "restic was not started."))
+    return Outcome(status=status, error=failure(reason.value, "restic was not started, or not for its next step."))
 
 
 def missing_paths(paths: Sequence[str]) -> tuple[str, ...]:

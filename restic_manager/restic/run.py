@@ -33,7 +33,7 @@ from restic_manager.restic.output import Redact
 from restic_manager.restic.process import SpawnError, the_cause
 from restic_manager.restic.proving import SCRATCH
 from restic_manager.restic.redact import redactor
-from restic_manager.restic.stage import LogLines, OnRows, Stage
+from restic_manager.restic.stage import HaltedError, LogLines, OnRows, Stage
 from restic_manager.restic.verdict import failure, judge
 from restic_manager.restic.version import Feature, ResticUnusableError
 from restic_manager.restic.work import Work
@@ -219,6 +219,8 @@ class _Run:
             return await self._carry_out(stage, setting, task.spec)
         except SpawnError as error:
             return _never_ran(error.code, f"{error.message}.")
+        except HaltedError:
+            return halted(stage)
 
     async def _tuned(self, stage: Stage, setting: Setting) -> Setting:
         """Return the setting with what holds for each of the job's commands: its priority, its patience with locks."""

@@ -32,6 +32,10 @@ OnRows = Callable[[Sequence[Row]], Awaitable[None]]
 _FORBIDDEN: Final = re.compile(r"^Remove\(<.* returned error, retrying after .*\b403\b")
 
 
+class HaltedError(Exception):
+    """The job was to stop before this command was begun, and it was not."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ran:
     """One command's end: how, and what was heard of it."""
@@ -70,7 +74,12 @@ class Stage:
         self.halt = Halt(self.limits, watch_stall=moving)
 
     async def run(self, command: Command, reader: Reader | None = None, heard: Heard | None = None) -> Ran:
-        """Given a command, run it to its end, its lines through the reader; raise SpawnError if it does not start."""
+        """Given a command, run it to its end, its lines through the reader.
+
+        Raise SpawnError if it does not start, HaltedError if the job is to stop and it was not begun.
+        """
+        if self.halt.reason is not None:
+            raise HaltedError
         reader = reader if reader is not None else Reader()
         heard = heard if heard is not None else Heard(self.redact)
 
