@@ -58,6 +58,7 @@ class World:
         self.lines: list[str] = []
         self.rows: list[Row] = []
         self.stop = trio.Event()
+        self.under_way = trio.Event()
         self.version = Version(0, 18)
         for repo in (self.repo, self.second):
             fake_restic.make_repo(repo, PASSWORD)
@@ -68,6 +69,8 @@ class World:
 
     async def take(self, _: str, lines: Sequence[str]) -> None:
         self.lines += lines
+        if "dry run under way" in lines:
+            self.under_way.set()
 
     async def take_rows(self, rows: Sequence[Row]) -> None:
         self.rows += rows
@@ -167,8 +170,7 @@ async def test_a_job_that_is_to_stop_begins_no_further_command(world: World) -> 
 
         nursery.start_soon(run)
         with trio.fail_after(LIMIT):
-            while "dry run under way" not in world.lines:
-                await trio.sleep(0.01)
+            await world.under_way.wait()
         world.stop.set()
     assert found[0].status is Status.CANCELLED
     assert len(world.asked("forget")) == 1

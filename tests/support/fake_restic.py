@@ -329,7 +329,7 @@ class _Fake:
         for _, one in self.entries("snapshots"):
             if one["id"].startswith(wanted):
                 return one
-        self.fatal(1, f'Fatal: failed to find snapshot: no matching ID found for prefix "{wanted}"')
+        return self.fatal(1, f'Fatal: failed to find snapshot: no matching ID found for prefix "{wanted}"')
 
     def do_forget(self) -> NoReturn:
         self.open_repo()
@@ -373,8 +373,8 @@ class _Fake:
         self.open_repo()
         self.named_snapshot()
         self.lock()
+        told = {"total_files": 2, "files_restored": 2, "total_bytes": 6, "bytes_restored": 6}
         if self.version >= (0, 16) and self.json:
-            told = {"total_files": 2, "files_restored": 2, "total_bytes": 6, "bytes_restored": 6}
             self.say_json("stdout", {"message_type": "status", "percent_done": 0.5, **told})
         target = self.flag("target") or ""
         if "--dry-run" not in self.argv and target != "/":
