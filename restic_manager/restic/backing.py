@@ -9,8 +9,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Sequence
-
-import trio
+from functools import partial
 
 from restic_manager.domain.model import Kind, Outcome, Status
 from restic_manager.domain.pathtext import text_to_path
@@ -20,17 +19,12 @@ from restic_manager.restic.command import Setting, backup_command
 from restic_manager.restic.stage import Ran, Stage
 from restic_manager.restic.verdict import Stop, failure, judge, missing_text, needs_lookup
 
-_path_threads = trio.CapacityLimiter(8)
-"""Looking at paths can hang for ever on a dead mount; so it has threads of its own, never those of the journal."""
-
 
 async def back_up(
     stage: Stage, setting: Setting, spec: BackupSpec, *, job_id: str, schedule_id: str | None, restic_host: str
 ) -> Outcome:
     """Given a checked spec and whose job it is, back up and return the outcome."""
-    missing = await _missing_sources(stage, spec)
-    if missing is None or stage.halt.reason is not None:
-        return halted(stage)
+    missing = await stage.look(partial(missing_paths, spec.paths))
     if spec.paths and not spec.files_from and len(missing) == len(set(spec.paths)):
         return Outcome(status=Status.FAILED, error=failure("source_missing", missing_text(missing)))
     await stage.say(*(f"{path} does not exist: backing up the rest" for path in missing))
@@ -44,14 +38,6 @@ async def back_up(
     )
     ran = await stage.run(command)
     return await _judged(stage, ran, missing, job_id, dry_run=spec.dry_run)
-
-
-async def _missing_sources(stage: Stage, spec: BackupSpec) -> tuple[str, ...] | None:
-    """Return the source paths that do not exist, or None when the run is to stop before that is known."""
-    found: tuple[str, ...] | None = None
-    with stage.halt.cutting_short():
-        found = await trio.to_thread.run_sync(missing_paths, spec.paths, abandon_on_cancel=True, limiter=_path_threads)
-    return found  # noqa: RET504  # still None when cut short
 
 
 async def _judged(stage: Stage, ran: Ran, missing: tuple[str, ...], job_id: str, *, dry_run: bool) -> Outcome:

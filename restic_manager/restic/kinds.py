@@ -11,7 +11,6 @@ from functools import partial
 from typing import Final
 
 import msgspec
-import trio
 
 from restic_manager.domain.model import Outcome, Status
 from restic_manager.domain.pathtext import text_to_path
@@ -160,7 +159,7 @@ async def _check(work: Work, spec: CheckSpec) -> Outcome:
 async def _restore(work: Work, spec: RestoreSpec) -> Outcome:
     if spec.target is not None:
         look = partial(target_problem, text_to_path(spec.target), may_be_full=spec.overwrite is not None)
-        problem = await trio.to_thread.run_sync(look, abandon_on_cancel=True)
+        problem = await work.stage.look(look)
         if problem is not None:
             return Outcome(status=Status.FAILED, error=failure("restore_target", f"{spec.target} {problem}."))
     reader = RestoreReader(dry_run=spec.dry_run, verify=spec.verify)
@@ -172,7 +171,7 @@ async def _restore(work: Work, spec: RestoreSpec) -> Outcome:
     silent = isinstance(found.result, RestoreStats) and found.result.files_total is None
     if silent and ran.end.code == 0 and spec.target is not None:
         # 0.14 does not say that nothing matched; that nothing is there does.
-        empty = await trio.to_thread.run_sync(_is_empty, text_to_path(spec.target), abandon_on_cancel=True)
+        empty = await work.stage.look(partial(_is_empty, text_to_path(spec.target)))
         found = Finding(found.result, "nothing_restored") if empty else found
     return work.judged(ran, found)
 

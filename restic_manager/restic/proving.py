@@ -14,13 +14,14 @@ import shutil
 import stat
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import trio
 
 from restic_manager.domain.model import Kind, Outcome, Status
-from restic_manager.domain.pathtext import text_to_path
+from restic_manager.domain.pathtext import path_to_text, text_to_path
 from restic_manager.domain.results import Difference, NodeRow, VerifyStats
 from restic_manager.domain.specs import LsSpec, SnapshotsSpec, VerifySpec
 from restic_manager.restic.answers.listing import LsReader
@@ -230,7 +231,7 @@ async def _prove(stage: Stage, setting: Setting, spec: VerifySpec, folder: Path,
         return Outcome(status=Status.FAILED, exit_code=0, error=failure("nothing_to_verify"))
     await stage.say(f"restoring {len(rows)} files of snapshot {snapshot[:8]}, {sum(row.size for row in rows)} bytes")
     await trio.to_thread.run_sync(lambda: folder.mkdir(mode=0o700, parents=True))
-    target = str(folder).replace("\\", "\\\\")
+    target = path_to_text(os.fsencode(folder))
     for paths in batches([row.path for row in rows]):
         restored = RestoreReader(verify=True)
         ran = await stage.run(sample_command(setting, snapshot, target, paths, spec.tuning), restored)
@@ -239,7 +240,7 @@ async def _prove(stage: Stage, setting: Setting, spec: VerifySpec, folder: Path,
     if ran.end.code != 0 and (ran.stopped is not None or ran.end.code is None):
         return _judged(stage, ran, Finding())
     # Also after a restore that failed: which files did not come is what is to be known.
-    compared = await trio.to_thread.run_sync(lambda: compare(rows, folder, live=spec.live), abandon_on_cancel=False)
+    compared = await stage.look(partial(compare, rows, folder, live=spec.live))
     result = VerifyStats(
         snapshot=snapshot,
         files=compared.files,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 
 import trio
 
@@ -29,6 +29,10 @@ LogLines = Callable[[Literal["stdout", "stderr", "agent"], Sequence[str]], Await
 OnRows = Callable[[Sequence[Row]], Awaitable[None]]
 """Takes rows of a listing in order, one batch at a time. While it waits, restic waits."""
 
+T = TypeVar("T")
+
+_path_threads = trio.CapacityLimiter(8)
+"""Looking at files can hang for ever on a dead mount; so it has threads of its own, never those of the journal."""
 _FORBIDDEN: Final = re.compile(r"^Remove\(<.* returned error, retrying after .*\b403\b")
 
 
@@ -117,6 +121,17 @@ class Stage:
         rows = reader.rows()
         if rows:
             await self.give(rows)
+
+    async def look(self, question: Callable[[], T]) -> T:
+        """Given a question to the host's files, return its answer; raise HaltedError if the job is to stop before it.
+
+        Files can be on a dead mount, where nothing ever answers: then the thread is left to itself.
+        """
+        with self.halt.cutting_short():
+            answer = await trio.to_thread.run_sync(question, abandon_on_cancel=True, limiter=_path_threads)
+            if self.halt.reason is None:
+                return answer
+        raise HaltedError
 
     async def give(self, rows: Sequence[Row]) -> None:
         """Hand rows on, if anybody wants them."""

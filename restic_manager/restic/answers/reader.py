@@ -52,9 +52,10 @@ class Reader:
 
     def stderr(self, text: str) -> None:
         """Given a line of stderr as text, remember what it tells."""
-        if (ignored := _IGNORED.search(text)) is not None:
+        # Nearly no line is one of these, and there may be very many lines.
+        if 'Ignoring "' in text and (ignored := _IGNORED.search(text)) is not None:
             self.unknown.append(clean(ignored[1]))
-        if (refused := _REFUSED.search(text)) is not None and refused[1] not in self.refused:
+        if "unable to " in text and (refused := _REFUSED.search(text)) is not None and refused[1] not in self.refused:
             self.refused.append(refused[1])
 
     def rows(self) -> list[Row]:
