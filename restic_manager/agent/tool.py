@@ -109,6 +109,7 @@ def _task(order: CommandRun) -> Task:
         repo=order.repo,
         restic_host=order.restic_host,
         limits=order.limits,
+        source=order.source,
     )
 
 

@@ -1,5 +1,6 @@
-"""The vocabulary as values: kinds, statuses, fates, timings, specs, outcomes, and the ids both sides compute.
+"""The vocabulary as values: kinds, statuses, fates, timings, outcomes, and the ids both sides compute.
 
+Its bounds are `bounds`, the specs `specs`, what jobs find out `results`.
 Everything here is frozen and typed, travels on the wire and in rows as it is, and decides nothing. It refuses to know
 who sends it, who stores it and what time it is.
 """
@@ -14,21 +15,48 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
+from restic_manager.domain.bounds import Count, Id, Instant, LongText, Name, PathText, Revision, Seconds, ShortText
 from restic_manager.domain.instants import slot_text
+from restic_manager.domain.results import Result
+from restic_manager.domain.specs import BackupSpec, InitSpec, Spec
+
+__all__ = [
+    "JOB_NAMESPACE",
+    "Actor",
+    "BackupSpec",
+    "BackupStats",
+    "Count",
+    "Evidence",
+    "Failure",
+    "Fate",
+    "Id",
+    "InitSpec",
+    "Instant",
+    "Kind",
+    "Limits",
+    "LongText",
+    "Name",
+    "Offline",
+    "Outcome",
+    "Overlap",
+    "PathText",
+    "Progress",
+    "RepoAccess",
+    "Revision",
+    "Seconds",
+    "ShortText",
+    "Spec",
+    "Status",
+    "Timing",
+    "attempt_job_id",
+    "fingerprint",
+    "kind_of",
+    "new_id",
+    "slot_job_id",
+]
 
 JOB_NAMESPACE = uuid.UUID("5c1a2f0e-63f5-5b0d-9a55-2f6a3f1d9c77")
 """The uuid5 namespace of job ids. Never change it: both peers name the same run by it without talking."""
-
-# Limits on what may be written anywhere (lengths in characters). One place, so that the edges and the codec agree.
-Id = Annotated[str, Meta(min_length=1, max_length=64)]
-Name = Annotated[str, Meta(min_length=1, max_length=63)]
-ShortText = Annotated[str, Meta(max_length=256)]
-LongText = Annotated[str, Meta(max_length=8192)]
-PathText = Annotated[str, Meta(min_length=1, max_length=16_384)]
-Instant = Annotated[datetime, Meta(tz=True)]
-Revision = Annotated[int, Meta(ge=1, le=2**53)]
-Count = Annotated[int, Meta(ge=0, le=2**53)]
-Seconds = Annotated[int, Meta(ge=0, le=10 * 366 * 86_400)]
 
 
 class Kind(StrEnum):
@@ -36,16 +64,34 @@ class Kind(StrEnum):
 
     BACKUP = "backup"
     INIT = "init"
+    FORGET = "forget"
+    PRUNE = "prune"
+    CHECK = "check"
+    UNLOCK = "unlock"
+    STATS = "stats"
+    RESTORE = "restore"
+    VERIFY = "verify"
+    COPY = "copy"
+    LS = "ls"
+    FIND = "find"
+    DIFF = "diff"
+    TAG = "tag"
+    SNAPSHOTS = "snapshots"
 
     @property
     def heavy(self) -> bool:
         """Whether a host runs at most one such job at a time."""
-        return self in {Kind.BACKUP, Kind.INIT}
+        return not self.reading and self is not Kind.UNLOCK
 
     @property
     def exclusive(self) -> bool:
-        """Whether nothing else of ours may touch the repository meanwhile."""
-        return self is Kind.INIT
+        """Whether nothing else of ours may touch the repository meanwhile: restic locks it alone for these."""
+        return self in {Kind.INIT, Kind.FORGET, Kind.PRUNE, Kind.CHECK, Kind.TAG}
+
+    @property
+    def reading(self) -> bool:
+        """Whether it only asks the repository, changes nothing anywhere, and so runs beside a host's heavy job."""
+        return self in {Kind.STATS, Kind.LS, Kind.FIND, Kind.DIFF, Kind.SNAPSHOTS}
 
 
 class Status(StrEnum):
@@ -132,33 +178,9 @@ class Timing(Struct, frozen=True, kw_only=True):
     splay: Seconds = 0
 
 
-class BackupSpec(Struct, frozen=True, kw_only=True, tag="backup", tag_field="kind"):
-    """What one backup saves. Paths and patterns are path text (`domain.pathtext`), never argv."""
-
-    paths: Annotated[tuple[PathText, ...], Meta(min_length=1, max_length=1_000)]
-    excludes: Annotated[tuple[PathText, ...], Meta(max_length=1_000)] = ()
-    exclude_files: Annotated[tuple[PathText, ...], Meta(max_length=100)] = ()
-    exclude_if_present: Annotated[tuple[PathText, ...], Meta(max_length=100)] = ()
-    exclude_caches: bool = False
-    one_file_system: bool = False
-    tags: Annotated[tuple[Name, ...], Meta(max_length=100)] = ()
-
-
-class InitSpec(Struct, frozen=True, kw_only=True, tag="init", tag_field="kind"):
-    """Create the repository. Exclusive: two at once destroy it (four in parallel on 0.18 ended damaged)."""
-
-
-Spec = BackupSpec | InitSpec
-"""What a job does, typed per kind; the `kind` field is the tag. Further kinds join this union."""
-
-
 def kind_of(spec: Spec) -> Kind:
     """Given a spec, return its kind."""
-    match spec:
-        case BackupSpec():
-            return Kind.BACKUP
-        case InitSpec():
-            return Kind.INIT
+    return Kind(str(type(spec).__struct_config__.tag))
 
 
 class RepoAccess(Struct, frozen=True, kw_only=True):
@@ -177,10 +199,11 @@ class RepoAccess(Struct, frozen=True, kw_only=True):
 
 
 class Limits(Struct, frozen=True, kw_only=True):
-    """Bounds on one run, in seconds; None for none."""
+    """Bounds on one run, in seconds; None for none. lock_wait: how long to wait for a lock that somebody else holds."""
 
     time_limit: Seconds | None = None
     stall_limit: Seconds | None = None
+    lock_wait: Seconds | None = None
 
 
 class BackupStats(Struct, frozen=True, kw_only=True):
@@ -213,7 +236,8 @@ class Outcome(Struct, frozen=True, kw_only=True):
     """How a job ended. A failed backup is this value, not an exception.
 
     status is terminal. `error` is set for every status but succeeded (for a warning it says what was incomplete).
-    exit_code is restic's own; None where restic never ran or was killed by a signal.
+    exit_code is restic's own; None where restic never ran or was killed by a signal. stats is a backup's, result what
+    any other kind found out or did.
     """
 
     status: Status
@@ -221,6 +245,7 @@ class Outcome(Struct, frozen=True, kw_only=True):
     error: Failure | None = None
     snapshot_id: Id | None = None
     stats: BackupStats | None = None
+    result: Result | None = None
 
 
 class Progress(Struct, frozen=True, kw_only=True):

@@ -302,7 +302,8 @@ class SlotDecided(Message, frozen=True, kw_only=True, tag="slot.decided"):
 class CommandRun(Message, frozen=True, kw_only=True, tag="command.run"):
     """Server: run this job. A known id is answered with its state, never run twice.
 
-    recover: the job already ran and ended without a verdict; look its snapshot up, never start a backup.
+    recover: the job already ran and ended without a verdict; look its snapshot up, never start a backup. source: the
+    second repository, for a spec that names one.
     """
 
     job_id: Id
@@ -314,6 +315,7 @@ class CommandRun(Message, frozen=True, kw_only=True, tag="command.run"):
     scheduled_at: Instant | None = None
     ordered_at: Instant
     recover: bool = False
+    source: RepoAccess | None = None
 
 
 class CommandCancel(Message, frozen=True, kw_only=True, tag="command.cancel"):

@@ -58,6 +58,11 @@ class Asker:
         ]
         return max(found)[1] if found else None
 
+    async def locks(self) -> list[str]:
+        """Return the ids of all locks there are; raise LookupFailedError if that is unknown."""
+        words = (await self._ask(list_locks_command(self.setting))).decode("ascii", "replace").split()
+        return [word for word in words if _ID.fullmatch(word)]
+
     async def release_lock(self, pid: int) -> bool:
         """Given the pid of a dead restic of this host, remove its lock; return whether there was one.
 

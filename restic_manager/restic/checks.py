@@ -11,11 +11,24 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from restic_manager.domain.errors import InputError
-from restic_manager.domain.model import BackupSpec, InitSpec, RepoAccess, Spec
-from restic_manager.domain.pathtext import text_to_path
-from restic_manager.restic.command import JOB_TAG, SCHEDULE_TAG
+from restic_manager.domain.model import RepoAccess
+from restic_manager.domain.specs import CopySpec, Spec
+from restic_manager.restic.commands.restoring import contradictions
+from restic_manager.restic.spec_checks import CONTROL, check_spec, check_tag
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+__all__ = [
+    "ALLOWED_ENV",
+    "check_password",
+    "check_repo",
+    "check_repo_env",
+    "check_repo_url",
+    "check_source",
+    "check_spec",
+    "check_tag",
+    "check_task",
+    "hide_password",
+]
+
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _SFTP = re.compile(
     r"(?://)?(?P<login>(?:[^/]*@)?(?:\[[0-9A-Fa-f:.%]+\]|[^:/@\[\]]+))(?::[0-9]{1,5})?(?P<path>[:/].*)", re.DOTALL
@@ -67,46 +80,27 @@ def check_task(spec: Spec, repo: RepoAccess, restic_host: str) -> None:
     """Given what a job is to run, raise InputError if any of it cannot be handed to restic."""
     check_spec(spec)
     check_repo(repo)
-    if not restic_host or _CONTROL.search(restic_host):
+    if not restic_host or CONTROL.search(restic_host):
         raise InputError(f"the restic host name {restic_host!r} is empty or has control characters in it")
 
 
-def check_spec(spec: Spec) -> None:
-    """Given a spec, raise InputError naming the value that restic would refuse, split or misread."""
-    match spec:
-        case InitSpec():
-            return
-        case BackupSpec():
-            if not spec.paths:
-                raise InputError("a backup needs at least one path")
-            for path in spec.paths:
-                _check_path(path, "path")
-            for pattern in spec.excludes:
-                _check_bytes(pattern, "exclude pattern")
-            for path in spec.exclude_files:
-                _check_path(path, "exclude file")
-            for name in spec.exclude_if_present:
-                _check_bytes(name, "exclude-if-present name")
-                if not name.partition(":")[0]:
-                    raise InputError(f"{name!r} names no file: write exclude-if-present as NAME or NAME:HEADER")
-            for tag in spec.tags:
-                check_tag(tag)
+def check_source(spec: Spec, repo: RepoAccess, source: RepoAccess | None) -> None:
+    """Given a spec and the access to a second repository, raise InputError unless the two belong together.
 
-
-def check_tag(tag: str) -> None:
-    """Given a user's tag, raise InputError if restic would split it, nobody could see it, or it is one of ours."""
-    if not tag:
-        raise InputError("a tag cannot be empty")
-    if "," in tag:
-        raise InputError(f"the tag {tag!r} has a comma in it, which restic reads as two tags: write two tags")
-    if _CONTROL.search(tag):
-        raise InputError(f"the tag {tag!r} has control characters in it")
-    if tag != tag.strip():
-        raise InputError(f"the tag {tag!r} begins or ends with a space, which nobody would find again")
-    if tag.startswith((SCHEDULE_TAG, JOB_TAG)):
+    One restic opens both, so their variables must not contradict each other.
+    """
+    wanted = spec.from_repo if isinstance(spec, CopySpec) else getattr(spec, "chunker_from", None)
+    if (wanted is None) != (source is None) or (source is not None and source.repo_id != wanted):
+        raise InputError(f"the access to the other repository is not that of {wanted!r}")
+    if source is None:
+        return
+    check_repo(source)
+    if source.repo_id == repo.repo_id or source.url == repo.url:
+        raise InputError("a repository cannot be copied onto itself")
+    if both := contradictions(repo.env, source.env):
         raise InputError(
-            f"the tag {tag!r} begins like our own ({SCHEDULE_TAG}<schedule>, {JOB_TAG}<job>), by which retention and "
-            "recovery find snapshots: choose another"
+            f"both repositories set {', '.join(both)}, to different values, and one restic opens both: copy through "
+            "rclone or a rest server, whose logins are in the URL, or use one login for both"
         )
 
 
@@ -148,7 +142,7 @@ def check_repo_url(url: str) -> None:
     configuration (its on-the-fly remotes can name a program).
     """
     shown = hide_password(url)
-    if not url or _CONTROL.search(url) or _not_utf8(url):
+    if not url or CONTROL.search(url) or _not_utf8(url):
         raise InputError(f"the repository URL {shown!r} is empty or has control characters in it")
     if url.startswith("/"):
         return
@@ -205,19 +199,6 @@ def _rclone_problem(rest: str) -> str | None:
     if _RCLONE.fullmatch(rest) is None:
         return "write rclone:REMOTE:path, with a remote set up in the host's own rclone configuration"
     return None
-
-
-def _check_path(text: str, what: str) -> None:
-    _check_bytes(text, what)
-    if not text.startswith("/"):
-        raise InputError(f"the {what} {text!r} is not absolute: begin it with /")
-
-
-def _check_bytes(text: str, what: str) -> None:
-    if not text:
-        raise InputError(f"an empty {what}: leave it out")
-    if b"\0" in text_to_path(text):
-        raise InputError(f"the {what} {text!r} has a NUL in it, which no argument can hold")
 
 
 def _not_utf8(text: str) -> bool:

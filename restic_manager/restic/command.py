@@ -12,9 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
-from restic_manager.domain.model import BackupSpec, RepoAccess
+from restic_manager.domain.model import RepoAccess
 from restic_manager.domain.pathtext import text_to_path
-from restic_manager.restic.version import Feature, Version
+from restic_manager.domain.specs import BackupSpec, Tuning
+from restic_manager.restic.version import RECOMMENDED, Feature, Version
 
 SCHEDULE_TAG = "rm:"
 """Prefix of the tag that names the schedule: retention finds a schedule's snapshots by it."""
@@ -54,11 +55,15 @@ class Setting:
 
     binary: str
     env: Mapping[str, str]
+    before: tuple[str, ...] = ()
+    """Words before restic's own: `nice` and `ionice`, which become restic by exec."""
+    flags: tuple[str, ...] = ()
+    """Flags that every command of the job gets."""
 
     def command(self, *words: str | bytes) -> Command:
         """Given the words after `restic`, return the command."""
-        argv = (os.fsencode(self.binary), *(word if isinstance(word, bytes) else word.encode() for word in words))
-        return Command(argv, self.env)
+        said = (word if isinstance(word, bytes) else word.encode() for word in (words[0], *self.flags, *words[1:]))
+        return Command((*map(os.fsencode, self.before), os.fsencode(self.binary), *said), self.env)
 
     def __repr__(self) -> str:
         """Show the binary only: the environment holds secrets."""
@@ -100,17 +105,34 @@ def place_credentials(url: str, env: Mapping[str, str], version: Version) -> tup
             return url, {}
         moved = {"RESTIC_REST_USERNAME": unquote(user), "RESTIC_REST_PASSWORD": unquote(password)}
         return "rest:" + urlunsplit(parts._replace(netloc=host)), moved
-    if has_userinfo or not host or "RESTIC_REST_USERNAME" not in env:
-        return url, {}
+    return url_with_credentials(url, env), {}
+
+
+def url_with_credentials(url: str, env: Mapping[str, str]) -> str:
+    """Given a URL and the repository's environment, return the URL with a rest server's login in it, if there is one.
+
+    Every version reads it there, and it goes to this server only.
+    """
+    if not url.startswith("rest:"):
+        return url
+    parts = urlsplit(url.removeprefix("rest:"))
+    if "@" in parts.netloc or not parts.netloc or "RESTIC_REST_USERNAME" not in env:
+        return url
     user, password = env["RESTIC_REST_USERNAME"], env.get("RESTIC_REST_PASSWORD", "")
-    netloc = f"{quote(user, safe='')}:{quote(password, safe='')}@{host}"
-    return "rest:" + urlunsplit(parts._replace(netloc=netloc)), {}
+    netloc = f"{quote(user, safe='')}:{quote(password, safe='')}@{parts.netloc}"
+    return "rest:" + urlunsplit(parts._replace(netloc=netloc))
 
 
 def backup_command(
-    setting: Setting, spec: BackupSpec, *, job_id: str, schedule_id: str | None, restic_host: str
+    setting: Setting,
+    spec: BackupSpec,
+    *,
+    job_id: str,
+    schedule_id: str | None,
+    restic_host: str,
+    version: Version = RECOMMENDED,
 ) -> Command:
-    """Given a checked spec and whose job it is, return the backup."""
+    """Given a checked spec and whose job it is, return the backup; what `version` cannot do is left out (`gates`)."""
     words: list[str | bytes] = ["backup", "--json", f"--host={restic_host}"]
     if schedule_id is not None:
         words.append(f"--tag={SCHEDULE_TAG}{schedule_id}")
@@ -123,14 +145,47 @@ def backup_command(
         words.append("--exclude-caches")
     if spec.one_file_system:
         words.append("--one-file-system")
+    words += _backup_extras(spec, version)
     words.append("--")
     words += [text_to_path(path) for path in spec.paths]
     return setting.command(*words)
 
 
-def init_command(setting: Setting) -> Command:
-    """Return the creation of the repository. Never two at once: that destroys it."""
-    return setting.command("init", "--json")
+def _backup_extras(spec: BackupSpec, version: Version) -> list[str | bytes]:
+    words: list[str | bytes] = [b"--files-from-verbatim=" + text_to_path(path) for path in spec.files_from]
+    if spec.exclude_larger_than is not None:
+        words.append(f"--exclude-larger-than={spec.exclude_larger_than}")
+    if spec.skip_if_unchanged and version.has(Feature.SKIP_IF_UNCHANGED):
+        words.append("--skip-if-unchanged")
+    if spec.dry_run:
+        words.append("--dry-run")
+    if spec.tuning is not None:
+        if spec.tuning.read_concurrency is not None and version.has(Feature.READ_CONCURRENCY):
+            words.append(f"--read-concurrency={spec.tuning.read_concurrency}")
+        words += tuning_words(spec.tuning)
+    return words
+
+
+def tuning_words(tuning: Tuning | None) -> list[str | bytes]:
+    """Given how hard a job may work, return the flags that every command takes."""
+    if tuning is None:
+        return []
+    words: list[str | bytes] = []
+    if tuning.upload_limit is not None:
+        words.append(f"--limit-upload={tuning.upload_limit}")
+    if tuning.download_limit is not None:
+        words.append(f"--limit-download={tuning.download_limit}")
+    if tuning.compression is not None:
+        words.append(f"--compression={tuning.compression}")
+    return words
+
+
+def init_command(setting: Setting, *, chunker: bool = False) -> Command:
+    """Return the creation of the repository. Never two at once: that destroys it.
+
+    chunker: with the chunker parameters of the source that the setting knows.
+    """
+    return setting.command("init", "--json", *(["--copy-chunker-params"] if chunker else []))
 
 
 def probe_command(setting: Setting) -> Command:

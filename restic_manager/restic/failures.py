@@ -71,6 +71,13 @@ CLASSES: tuple[FailureClass, ...] = (
         began=False,
     ),
     FailureClass(
+        "snapshot_missing",
+        "There is no such snapshot in this repository: list them, it may have been forgotten or got a new id by a new "
+        "tag.",
+        r"no matching ID found for prefix|failed to find snapshot|ambiguous (?:ID|prefix)|returned multiple results",
+        began=False,
+    ),
+    FailureClass(
         "no_space",
         "There is no space left: on the repository's side most likely, else in the cache or temporary folder of this "
         "host. Free or add space; pruning a full repository needs some too.",
@@ -94,7 +101,8 @@ CLASSES: tuple[FailureClass, ...] = (
         "repo_damaged",
         "The repository cannot be read as it is. Do not prune or re-create it: run `restic check`, and keep what is "
         "there.",
-        r"config or key \S+ is damaged|ciphertext verification failed|does not match id|invalid data returned",
+        r"config or key \S+ is damaged|ciphertext verification failed|does not match id|invalid data returned"
+        r"|repository contains errors|packs from index missing in repo|Pack ID does not match",
     ),
     FailureClass(
         "repo_too_new",
@@ -136,6 +144,19 @@ REMEDIES: dict[str, str] = {entry.code: entry.remedy for entry in CLASSES} | {
     "no_resources": "This host has no process or memory to spare for restic: see what uses it up. The next run "
     "tries again.",
     "invalid_input": "This cannot be handed to restic as it is written: correct the schedule or the repository.",
+    "path_missing": "The snapshot does not have this path: look at the folder above it.",
+    "nothing_restored": "Nothing in the snapshot matches what was asked for, so nothing was written: look at the "
+    "snapshot's paths.",
+    "restore_incomplete": "Some files could not be restored; the others are there. The lines name them.",
+    "restore_target": "Nothing was written: choose another folder, or say what is to happen to what is there.",
+    "retention_refused": "Nothing was removed for it: look at the schedule's retention and at the clocks of its hosts.",
+    "source_repo_failed": "The repository to copy from could not be opened; nothing was changed in the other one.",
+    "verify_failed": "What was restored is not what the snapshot says. Run a check that reads the data, and do not "
+    "prune this repository before it is understood.",
+    "live_differs": "The restore is right by the snapshot's own record, but the host's file has the same size and time "
+    "and other content: a disk that corrupts data, or a program that sets times back.",
+    "nothing_to_verify": "There was no file to prove a restore with: the snapshot has none, or none that fits the "
+    "sample's size.",
     "failed": "restic failed: its own words are in the lines below and in the log.",
 }
 """Every failure code there is, with what to do about it."""

@@ -145,21 +145,23 @@ def _read_status(message: dict[str, Any]) -> Progress:
     known = isinstance(remaining, int) and not isinstance(remaining, bool) and 0 <= remaining <= _MAX_SECONDS
     return Progress(
         percent_done=min(_number(message.get("percent_done")), 1.0),
-        files_done=_count(message.get("files_done")),
-        files_total=_count(message.get("total_files")),
-        bytes_done=_count(message.get("bytes_done")),
-        bytes_total=_count(message.get("total_bytes")),
-        seconds_elapsed=_count(message.get("seconds_elapsed")),
+        # a restore's word for them is the second
+        files_done=whole(message.get("files_done", message.get("files_restored"))),
+        files_total=whole(message.get("total_files")),
+        bytes_done=whole(message.get("bytes_done", message.get("bytes_restored"))),
+        bytes_total=whole(message.get("total_bytes")),
+        seconds_elapsed=whole(message.get("seconds_elapsed")),
         seconds_remaining=remaining if known else None,
-        errors=_count(message.get("error_count")),
+        errors=whole(message.get("error_count")),
         current=tuple(clean(str(file)) for file in files[:16]) if isinstance(files, list) else (),
     )
 
 
 def _read_summary(message: dict[str, Any]) -> Report:
-    snapshot_id = message.get("snapshot_id")
+    # A dry run makes one up.
+    snapshot_id = message.get("snapshot_id") if message.get("dry_run") is not True else None
     counts = {
-        name: _count(message.get(name))
+        name: whole(message.get(name))
         for name in BackupStats.__struct_fields__
         if name != "total_duration" and name in message
     }
@@ -173,7 +175,8 @@ def _read_error(message: dict[str, Any]) -> str:
     """Return an error line's sentence. From 0.17 restic writes one; before it a Go struct, whatever was in it."""
     error = message.get("error")
     item = str(message.get("item") or "")
-    text = _error_text(error) or "unknown error"
+    # A check's errors have no `error`, only a `message`, of several lines.
+    text = _error_text(error) or " ".join(str(message.get("message") or "unknown error").split())
     if item and item not in text:
         text = f"{item}: {text}"
     return clean(text)
@@ -193,7 +196,8 @@ def _error_text(error: object) -> str:
     return str(error) if isinstance(error, str | int) and error != "" else ""
 
 
-def _count(value: object) -> int:
+def whole(value: object) -> int:
+    """Given a number out of JSON, return it as a whole number that may travel; 0 for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return 0
     return min(max(int(value), 0), _MAX_COUNT)
@@ -218,6 +222,8 @@ class Heard:
     last_word: tuple[str, ...] = ()
     texts: deque[str] = field(default_factory=lambda: deque(maxlen=50))
     """The last lines of plain text on stderr: there the classes of failure are found where no exit code tells."""
+    _raw_word: str = field(default="", repr=False)
+    _raw_texts: deque[str] = field(default_factory=lambda: deque(maxlen=50), repr=False)
     _first: list[str] = field(default_factory=list)
     _last: deque[str] = field(default_factory=lambda: deque(maxlen=_KEPT_LAST))
 
@@ -245,6 +251,7 @@ class Heard:
                     self.item_errors += 1
                     log.append(self._error(f"error: {text}"))
                 case LastWord(lines):
+                    self._raw_word = "\n".join(lines)
                     self.last_word = tuple(self._error(line) for line in lines)
                     log += self.last_word
                 case Initialized(repository_id):
@@ -257,6 +264,7 @@ class Heard:
     def _text(self, stream: Stream, text: str) -> str:
         if stream == "stdout":
             return cut(self.redact(text), MAX_LINE)
+        self._raw_texts.append(text[:MAX_LINE])
         text = self._error(text)
         self.texts.append(text)
         skipped = _SKIPPED.fullmatch(text)
@@ -272,6 +280,13 @@ class Heard:
         if kept not in self._first and kept not in self._last:
             (self._first if len(self._first) < MAX_ERROR_LINES else self._last).append(kept)
         return text
+
+    def words(self) -> tuple[str, str]:
+        """Return restic's last word and its last lines of plain text as they were: to be searched, never to be kept.
+
+        A password that is a word of restic's own ("wrong", "locked") must not hide what it says.
+        """
+        return self._raw_word, "\n".join(self._raw_texts)
 
     @property
     def error_lines(self) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from restic_manager.domain.model import Failure, Kind, Outcome, Status
+from restic_manager.restic.answers.reader import Finding
 from restic_manager.restic.failures import CLASSES, REMEDIES, FailureClass
 from restic_manager.restic.output import MAX_ERROR_LINES, Heard, cut
 from restic_manager.restic.version import Version
@@ -30,6 +31,8 @@ class Stop(Enum):
     CANCELLED = "cancelled"
     TIME_LIMIT = "time_limit"
     STALLED = "stalled"
+    REFUSED = "access_denied"
+    """The storage forbids it for good, and a release before 0.17 would try again for minutes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,7 @@ class Ended:
     """How one run ended, all that the judgement needs. exit_code and signal: one of them, None both when unkillable.
 
     missing: the source paths we found missing before the start. recovered: the snapshot found by the job's tag;
-    lookup_problem: why that could not be found out.
+    lookup_problem: why that could not be found out. dry_run: a backup that saves nothing.
     """
 
     kind: Kind
@@ -48,15 +51,16 @@ class Ended:
     missing: tuple[str, ...] = ()
     recovered: str | None = None
     lookup_problem: str | None = None
+    dry_run: bool = False
 
 
-def classify(version: Version, exit_code: int | None, heard: Heard) -> FailureClass | None:
-    """Given how restic failed, return the class, or None when nothing tells."""
+def classify(version: Version, exit_code: int | None, heard: Heard, beyond: Sequence[str] = ()) -> FailureClass | None:
+    """Given how restic failed, return the class, or None when nothing tells. beyond: what to look through last."""
     for entry in CLASSES:
         if entry.exit_code is not None and entry.exit_code == exit_code:
             return entry
     # Its last word first: before it there may be lines about troubles that it got over.
-    for text in ("\n".join(heard.last_word), "\n".join(heard.texts)):
+    for text in (*heard.words(), *beyond):
         for entry in CLASSES:
             told_by_code = entry.since is not None and version.has(entry.since)
             if entry.pattern is not None and not told_by_code and re.search(entry.pattern, text):
@@ -66,9 +70,9 @@ def classify(version: Version, exit_code: int | None, heard: Heard) -> FailureCl
 
 def needs_lookup(ended: Ended, heard: Heard) -> bool:
     """Given a run, return whether only the repository can tell if it has made a snapshot."""
-    if ended.kind is not Kind.BACKUP or heard.report is not None:
+    if ended.kind is not Kind.BACKUP or ended.dry_run or heard.report is not None:
         return False
-    if any(_NEVER_OPENED in line for line in (*heard.last_word, *heard.texts)):
+    if any(_NEVER_OPENED in text for text in heard.words()):
         return False  # and asking an unreachable repository would only take long
     if ended.stopped is not None or ended.exit_code is None:
         return True
@@ -93,6 +97,32 @@ def judge(ended: Ended, heard: Heard) -> Outcome:
     return _not_made(ended, heard, code, Status.FAILED, snapshot_id)
 
 
+def judge_found(ended: Ended, heard: Heard, found: Finding) -> Outcome:
+    """Given how a run of any other kind ended and what its answer amounts to, return the outcome.
+
+    The exit code is read first (a check counts a mere lock clash as an error too); where it tells nothing, the words.
+    """
+    if ended.exit_code == 0:
+        code = found.code  # done is not cancelled, also when we had just asked it to stop
+        if code is None:
+            return Outcome(status=Status.SUCCEEDED, exit_code=0, result=found.result)
+        status = Status.FAILED
+    else:
+        code = _failure_code(ended, heard)
+        if code == "failed" and found.code is not None and found.code != "no_summary":
+            code = found.code
+        elif code == "failed" and ended.kind in {Kind.RESTORE, Kind.VERIFY} and heard.error_lines:
+            code = "restore_incomplete"
+        status = Status.CANCELLED if code == Stop.CANCELLED.value else Status.FAILED
+    detail = found.detail if code == found.code else _ending_text(ended, code)
+    return Outcome(
+        status=status,
+        exit_code=ended.exit_code,
+        error=failure(code, detail, heard.error_lines),
+        result=found.result,
+    )
+
+
 def _failure_code(ended: Ended, heard: Heard) -> str:
     """Given a run that did not end well, return the code of the failure that it is unless its snapshot is found."""
     if ended.exit_code is None and ended.signal is None:
@@ -101,9 +131,11 @@ def _failure_code(ended: Ended, heard: Heard) -> str:
         return ended.stopped.value
     if ended.signal is not None:
         return "killed"
-    if ended.exit_code in {0, 3}:
+    if ended.kind is Kind.BACKUP and ended.exit_code in {0, 3}:
         return "no_summary"
-    entry = classify(ended.version, ended.exit_code, heard)
+    # A file that a backup cannot read is no failure; a file that a restore cannot write is.
+    beyond = heard.error_lines if ended.kind is not Kind.BACKUP else ()
+    entry = classify(ended.version, ended.exit_code, heard, beyond)
     return entry.code if entry is not None else "failed"
 
 
@@ -144,12 +176,8 @@ def _made(ended: Ended, heard: Heard, snapshot_id: str | None) -> Outcome:
 
 
 def _not_made(ended: Ended, heard: Heard, code: str, status: Status, snapshot_id: str | None) -> Outcome:
-    detail = ""
-    if code == "killed" and ended.signal is not None:
-        detail = f"restic was killed by signal {ended.signal} ({_signal_name(ended.signal)})."
-    elif code == "failed":
-        detail = f"restic ended with exit code {ended.exit_code}."
-    elif code == "source_missing":
+    detail = _ending_text(ended, code)
+    if code == "source_missing":
         detail = missing_text(ended.missing or heard.skipped) if ended.missing or heard.skipped else ""
     if ended.lookup_problem is not None:
         detail += f" Whether it had saved a snapshot by then could not be found out: {ended.lookup_problem}"
@@ -160,6 +188,12 @@ def _not_made(ended: Ended, heard: Heard, code: str, status: Status, snapshot_id
         snapshot_id=snapshot_id,
         stats=heard.report.stats if heard.report is not None else None,
     )
+
+
+def _ending_text(ended: Ended, code: str) -> str:
+    if code == "killed" and ended.signal is not None:
+        return f"restic was killed by signal {ended.signal} ({_signal_name(ended.signal)})."
+    return f"restic ended with exit code {ended.exit_code}." if code == "failed" else ""
 
 
 def _signal_name(number: int) -> str:

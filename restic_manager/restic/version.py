@@ -42,11 +42,16 @@ class Feature(Enum):
     """What differs between releases and matters to us. The value says since when and what for."""
 
     JSON_INIT = (Version(0, 15), "init --json answers in JSON; before it in text")
+    READ_CONCURRENCY = (Version(0, 15), "--read-concurrency; before it two files at once")
+    JSON_RESTORE = (Version(0, 16), "restore --json reports progress and a summary; before it text without numbers")
     RETRY_LOCK = (Version(0, 16), "--retry-lock")
+    SKIP_IF_UNCHANGED = (Version(0, 17), "backup --skip-if-unchanged")
+    RESTORE_CHOICES = (Version(0, 17), "restore --dry-run, --overwrite and --delete")
     EXIT_CODES = (Version(0, 17), "10 = no repository, 11 = locked; before it only stderr tells")
     ERROR_MESSAGE = (Version(0, 17), "error lines carry error.message; before it a raw Go struct")
     SIGTERM_CANCELS = (Version(0, 17), "SIGTERM removes the lock; before it only SIGINT does")
     PASSWORD_EXIT_CODE = (Version(0, 17, 1), "12 = wrong password")
+    JSON_CHECK = (Version(0, 18), "check --json and tag --json; before it text")
     EXIT_ERROR = (Version(0, 18), "the last word comes as exit_error JSON on stderr")
     # Known in 0.18 and absent from 0.14. Older releases get the credentials in the URL, which every release reads.
     REST_CREDENTIALS_IN_ENV = (Version(0, 18), "RESTIC_REST_USERNAME and RESTIC_REST_PASSWORD are read")

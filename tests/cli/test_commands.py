@@ -264,6 +264,11 @@ def test_schedule_add_sends_everything_that_was_typed(command: Command, server: 
             "exclude_caches": True,
             "one_file_system": True,
             "tags": ["a", "b"],
+            "files_from": [],
+            "exclude_larger_than": None,
+            "skip_if_unchanged": False,
+            "dry_run": False,
+            "tuning": None,
         },
     }
 

@@ -11,7 +11,6 @@ import pytest
 from restic_manager.domain.model import (
     JOB_NAMESPACE,
     BackupSpec,
-    InitSpec,
     Kind,
     Limits,
     RepoAccess,
@@ -24,6 +23,7 @@ from restic_manager.domain.model import (
     slot_job_id,
 )
 from restic_manager.protocol.messages import CommandRun, StandingOrder
+from tests.protocol.samples import SPECS
 
 SCHEDULE = "0d9fb2b4-6f0e-4a53-8a4c-2f9d1f6b7e20"
 HOST = "5f0c1a52-0a3c-4b43-9a55-5d6f0d1c8b11"
@@ -87,12 +87,31 @@ class TestWords:
         assert [status.value for status in Status if not status.terminal] == ["queued", "running"]
 
     @pytest.mark.parametrize(
-        ("spec", "kind", "heavy", "exclusive"),
-        [(BackupSpec(paths=("/etc",)), Kind.BACKUP, True, False), (InitSpec(), Kind.INIT, True, True)],
+        ("kind", "heavy", "exclusive", "reading"),
+        [
+            (Kind.BACKUP, True, False, False),
+            (Kind.INIT, True, True, False),
+            (Kind.FORGET, True, True, False),
+            (Kind.PRUNE, True, True, False),
+            (Kind.CHECK, True, True, False),
+            (Kind.UNLOCK, False, False, False),
+            (Kind.STATS, False, False, True),
+            (Kind.RESTORE, True, False, False),
+            (Kind.VERIFY, True, False, False),
+            (Kind.COPY, True, False, False),
+            (Kind.LS, False, False, True),
+            (Kind.FIND, False, False, True),
+            (Kind.DIFF, False, False, True),
+            (Kind.TAG, True, True, False),
+            (Kind.SNAPSHOTS, False, False, True),
+        ],
     )
-    def test_kinds(self, spec: Spec, kind: Kind, heavy: bool, exclusive: bool) -> None:
-        assert kind_of(spec) is kind
-        assert (kind.heavy, kind.exclusive) == (heavy, exclusive)
+    def test_kinds(self, kind: Kind, heavy: bool, exclusive: bool, reading: bool) -> None:
+        assert (kind.heavy, kind.exclusive, kind.reading) == (heavy, exclusive, reading)
+
+    @pytest.mark.parametrize("spec", [BackupSpec(paths=("/etc",)), *SPECS.values()])
+    def test_specs(self, spec: Spec) -> None:
+        kind = kind_of(spec)
         assert msgspec.json.decode(msgspec.json.encode(spec), type=Spec) == spec
         assert msgspec.to_builtins(spec)["kind"] == kind.value
 
@@ -122,7 +141,7 @@ class TestSecrets:
 
 class TestFingerprint:
     def test_is_pinned(self) -> None:
-        assert fingerprint(BackupSpec(paths=("/etc",))) == "d609be91d89a76724969f3e3da1fbffa"
+        assert fingerprint(BackupSpec(paths=("/etc",))) == "8d8cd2dc579710e23948c4b291f1e01a"
 
     def test_does_not_depend_on_the_order_of_keys(self) -> None:
         assert fingerprint({"b": 1, "a": 2}) == fingerprint({"a": 2, "b": 1}) == "cf18a029e5a0c29229df0753ee807c70"

@@ -10,11 +10,9 @@ from pathlib import Path
 from typing import Final
 
 from restic_manager.domain.model import (
-    BackupSpec,
     BackupStats,
     Failure,
     Fate,
-    InitSpec,
     Limits,
     Offline,
     Outcome,
@@ -24,6 +22,44 @@ from restic_manager.domain.model import (
     Status,
     Timing,
     Turn,
+)
+from restic_manager.domain.results import (
+    CheckStats,
+    CopyStats,
+    DamagedFile,
+    Difference,
+    DiffStats,
+    ForgetStats,
+    ListStats,
+    PruneStats,
+    RepoStats,
+    RestoreStats,
+    Result,
+    TagStats,
+    UnlockStats,
+    VerifyStats,
+)
+from restic_manager.domain.retention import Retention
+from restic_manager.domain.specs import (
+    BackupSpec,
+    CheckSpec,
+    CopySpec,
+    DiffSpec,
+    FindSpec,
+    ForgetPolicy,
+    ForgetSpec,
+    InitSpec,
+    LsSpec,
+    Part,
+    PruneSpec,
+    RestoreSpec,
+    SnapshotsSpec,
+    Spec,
+    StatsSpec,
+    TagSpec,
+    Tuning,
+    UnlockSpec,
+    VerifySpec,
 )
 from restic_manager.protocol.codec import encode, encode_entry
 from restic_manager.protocol.messages import (
@@ -80,6 +116,164 @@ FULL_SPEC: Final = BackupSpec(
     exclude_caches=True,
     one_file_system=True,
     tags=("nightly", "prod"),
+    files_from=("/etc/restic/paths",),
+    exclude_larger_than=1_073_741_824,
+    skip_if_unchanged=True,
+    dry_run=True,
+    tuning=Tuning(
+        upload_limit=10_240,
+        download_limit=20_480,
+        compression="max",
+        read_concurrency=4,
+        nice=10,
+        io_class="best-effort",
+        io_level=7,
+    ),
+)
+TUNING: Final = Tuning(download_limit=20_480)
+SNAPSHOT: Final = "6f1b2c3d4e5f60718293a4b5c6d7e8f90a1b2c3d4e5f60718293a4b5c6d7e8f9"
+OTHER_SNAPSHOT: Final = "aa1b2c3d"
+SPECS: Final[dict[str, Spec]] = {
+    "init": InitSpec(),
+    "init.full": InitSpec(chunker_from="c0ffee00-7c3e-4f5a-9b6d-1e2f3a4b5c6d"),
+    "forget": ForgetSpec(
+        policies=(ForgetPolicy(schedule_id=SCHEDULE, restic_host="web-1", keep=Retention(daily=14)),),
+    ),
+    "forget.full": ForgetSpec(
+        policies=(
+            ForgetPolicy(
+                schedule_id=SCHEDULE,
+                restic_host="web-1",
+                keep=Retention(
+                    last=3,
+                    hourly=24,
+                    daily=14,
+                    weekly=8,
+                    monthly=12,
+                    yearly=5,
+                    within="7d",
+                    within_hourly="2d12h",
+                    within_daily="1m",
+                    within_weekly="3m",
+                    within_monthly="1y6m",
+                    within_yearly="10y",
+                    tags=("keep",),
+                ),
+                newest_good=SNAPSHOT,
+            ),
+        ),
+        dry_run=True,
+    ),
+    "forget.snapshots": ForgetSpec(snapshots=(SNAPSHOT, OTHER_SNAPSHOT)),
+    "prune": PruneSpec(),
+    "prune.full": PruneSpec(
+        max_unused=2.5,
+        max_repack=0,
+        repack_cacheable_only=True,
+        repack_uncompressed=True,
+        dry_run=True,
+        tuning=TUNING,
+    ),
+    "check": CheckSpec(),
+    "check.full": CheckSpec(read=Part(number=3, of=12), tuning=TUNING),
+    "unlock": UnlockSpec(),
+    "unlock.full": UnlockSpec(remove_all=True),
+    "stats": StatsSpec(),
+    "stats.full": StatsSpec(mode="restore-size", restic_host="web-1", schedule_id=SCHEDULE, tuning=TUNING),
+    "stats.snapshots": StatsSpec(snapshots=(SNAPSHOT,)),
+    "restore": RestoreSpec(snapshot=SNAPSHOT, target="/srv/restored"),
+    "restore.full": RestoreSpec(
+        snapshot=SNAPSHOT,
+        target="/srv/restored",
+        paths=("/etc/caf\\xe9",),
+        includes=("*.conf",),
+        overwrite="if-changed",
+        delete=True,
+        verify=True,
+        tuning=TUNING,
+    ),
+    "restore.in_place": RestoreSpec(
+        snapshot=OTHER_SNAPSHOT, in_place=True, excludes=("*.tmp",), overwrite="never", dry_run=True
+    ),
+    "verify": VerifySpec(snapshot=SNAPSHOT),
+    "verify.full": VerifySpec(
+        restic_host="web-1",
+        schedule_id=SCHEDULE,
+        files=50,
+        size=1_048_576,
+        always=("/etc/passwd",),
+        seed=20_260_201,
+        live=False,
+        tuning=TUNING,
+    ),
+    "copy": CopySpec(from_repo="c0ffee00-7c3e-4f5a-9b6d-1e2f3a4b5c6d"),
+    "copy.full": CopySpec(
+        from_repo="c0ffee00-7c3e-4f5a-9b6d-1e2f3a4b5c6d", restic_host="web-1", schedule_id=SCHEDULE, tuning=TUNING
+    ),
+    "copy.snapshots": CopySpec(from_repo="c0ffee00-7c3e-4f5a-9b6d-1e2f3a4b5c6d", snapshots=(SNAPSHOT,)),
+    "ls": LsSpec(snapshot=SNAPSHOT),
+    "ls.full": LsSpec(snapshot=SNAPSHOT, path="/srv/caf\\xe9", recursive=True),
+    "find": FindSpec(patterns=("*.conf",)),
+    "find.full": FindSpec(
+        patterns=("*.conf", "/etc/*"),
+        snapshots=(SNAPSHOT,),
+        restic_host="web-1",
+        schedule_id=SCHEDULE,
+        ignore_case=True,
+        oldest=AT,
+        newest=LATER,
+    ),
+    "diff": DiffSpec(old=SNAPSHOT, new=OTHER_SNAPSHOT),
+    "diff.full": DiffSpec(old=SNAPSHOT, new=OTHER_SNAPSHOT, metadata=True),
+    "tag": TagSpec(snapshots=(SNAPSHOT,), add=("keep",)),
+    "tag.full": TagSpec(snapshots=(SNAPSHOT, OTHER_SNAPSHOT), add=("keep",), remove=("old",)),
+    "snapshots": SnapshotsSpec(),
+    "snapshots.full": SnapshotsSpec(restic_host="web-1", schedule_id=SCHEDULE),
+}
+"""Every kind but backup, plain and with everything."""
+RESULTS: Final[tuple[Result, ...]] = (
+    ForgetStats(kept=14, removed=2, removed_ids=(SNAPSHOT,), refused=("it would remove all",), dry_run=True),
+    PruneStats(repacked=1_024, removed=2_048, remaining=4_096, unused_after=1, dry_run=True),
+    CheckStats(
+        errors=1,
+        damaged_packs=(HASH,),
+        damaged_snapshots=(SNAPSHOT,),
+        damaged_files=(DamagedFile(snapshot=SNAPSHOT, path="/srv/caf\\xe9"),),
+        damaged_files_count=7,
+        files_known=False,
+        suggest_repair_index=True,
+        suggest_prune=True,
+        part=3,
+        of=12,
+    ),
+    UnlockStats(removed=2, left=1),
+    RepoStats(mode="raw-data", size=4_096, files=3, blobs=12, snapshots=2, uncompressed=8_192, ratio=2.0),
+    RestoreStats(
+        files_total=9,
+        files_restored=5,
+        files_skipped=3,
+        files_deleted=1,
+        bytes_total=4_096,
+        bytes_restored=4_000,
+        bytes_skipped=96,
+        errors=1,
+        verified=5,
+        dry_run=True,
+    ),
+    VerifyStats(
+        snapshot=SNAPSHOT,
+        files=20,
+        size=4_096,
+        live=18,
+        changed=2,
+        differences=(Difference(path="/etc/passwd", against="live", what="has other content"),),
+        differences_count=1,
+        duration=2.5,
+    ),
+    CopyStats(copied=1, skipped=4, copied_ids=(OTHER_SNAPSHOT,)),
+    ListStats(rows=3),
+    DiffStats(rows=5, files_changed=2, files_added=1, files_removed=2, bytes_added=10, bytes_removed=20),
+    TagStats(changed=1),
 )
 REPO: Final = RepoAccess(repo_id="b8a1f9d2-7c3e-4f5a-9b6d-1e2f3a4b5c6d", url="/srv/restic", password="correct horse")
 FULL_REPO: Final = RepoAccess(
@@ -88,7 +282,7 @@ FULL_REPO: Final = RepoAccess(
     password='p"ss\\wörd',
     env={"RESTIC_REST_USERNAME": "web", "RESTIC_REST_PASSWORD": "s3cret"},
 )
-FULL_LIMITS: Final = Limits(time_limit=7_200, stall_limit=1_800)
+FULL_LIMITS: Final = Limits(time_limit=7_200, stall_limit=1_800, lock_wait=300)
 ENTRY: Final = Entry(
     schedule_id=SCHEDULE,
     name="nightly",
@@ -261,8 +455,12 @@ SAMPLES: Final[dict[str, Message]] = {
         scheduled_at=AT,
         ordered_at=LATER,
         recover=True,
+        source=REPO,
     ),
-    "command.run.init": CommandRun(job_id=OTHER_JOB, spec=InitSpec(), repo=REPO, restic_host="web-1", ordered_at=AT),
+    **{
+        f"command.run.{name}": CommandRun(job_id=OTHER_JOB, spec=spec, repo=REPO, restic_host="web-1", ordered_at=AT)
+        for name, spec in SPECS.items()
+    },
     "command.cancel": CommandCancel(job_id=JOB),
     "command.cancel.full": CommandCancel(
         job_id=JOB, reason="cancelled before it was sent to its host", status=Status.CANCELLED
@@ -280,6 +478,15 @@ SAMPLES: Final[dict[str, Message]] = {
         dropped=7,
     ),
     "job.finished": JobFinished(seq=12, job_id=JOB, outcome=Outcome(status=Status.SUCCEEDED), finished_at=LATER),
+    **{
+        f"job.finished.{result.__struct_config__.tag}": JobFinished(
+            seq=12,
+            job_id=JOB,
+            outcome=Outcome(status=Status.SUCCEEDED, exit_code=0, result=result),
+            finished_at=LATER,
+        )
+        for result in RESULTS
+    },
     "job.finished.full": JobFinished(
         seq=12,
         job_id=JOB,
@@ -293,6 +500,7 @@ SAMPLES: Final[dict[str, Message]] = {
             ),
             snapshot_id="6f1b2c3d4e5f60718293a4b5c6d7e8f90a1b2c3d4e5f60718293a4b5c6d7e8f9",
             stats=STATS,
+            result=ListStats(rows=3),
         ),
         started_at=AT,
         finished_at=LATER,

@@ -13,6 +13,7 @@ from restic_manager.restic.verdict import Ended, Stop, judge, needs_lookup
 from restic_manager.restic.version import Version
 
 _DATA = json.loads((Path(__file__).parent / "data" / "captured.json").read_text())
+_KINDS = json.loads((Path(__file__).parent / "data" / "captured_kinds.json").read_text())
 VERSIONS: tuple[str, ...] = tuple(sorted(_DATA))
 
 
@@ -47,7 +48,7 @@ class Said:
 
 def said(version: str, situation: str) -> Said:
     """Given a version and a situation, return what that restic said."""
-    told = _DATA[version][situation]
+    told = _DATA[version].get(situation) or _KINDS[version][situation]
     raw = {
         stream: base64.b64decode(told[stream]["base64"]) if isinstance(told[stream], dict) else told[stream].encode()
         for stream in ("stdout", "stderr")

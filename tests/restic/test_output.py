@@ -6,7 +6,7 @@ import json
 
 import msgspec
 import pytest
-from hypothesis import example, given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from restic_manager.domain.model import Failure, Outcome, Progress, Status
@@ -180,6 +180,7 @@ messages = st.builds(
 )
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no fault of the parser's
 @given(st.lists(st.binary(max_size=60) | messages, max_size=20), st.sampled_from(["stdout", "stderr"]))
 @example([b'{"message_type":"status","percent_done":NaN}'], "stdout")
 @example([b'{"message_type":"error","error":"\\ud800"}'], "stderr")

@@ -15,7 +15,7 @@ import trio.testing
 
 from restic_manager.domain.errors import InputError, StorageError
 from restic_manager.domain.model import BackupSpec, InitSpec, Limits, Outcome, Progress, RepoAccess, Spec, Status
-from restic_manager.restic import run as run_module
+from restic_manager.restic import backing
 from restic_manager.restic.after import LookupFailedError
 from restic_manager.restic.run import Binary, Task, find_binary, make_asker, missing_paths, run_task
 from restic_manager.restic.version import ResticUnusableError, Version
@@ -346,7 +346,7 @@ async def test_cancelled_while_looking_at_a_dead_mount(world: World, monkeypatch
         go.wait(LIMIT)
         return ()
 
-    monkeypatch.setattr(run_module, "missing_paths", hang)
+    monkeypatch.setattr(backing, "missing_paths", hang)
     found = []
 
     async def run() -> None:

@@ -11,8 +11,10 @@ Scenario (JSON, all optional):
   version     "0.14.0", "0.18.0" (default), "0.19.1": words, exit codes and signals follow it
   version_text  what `version` prints instead
   env         names of variables to record with each invocation (RESTIC_REPOSITORY and the job id always are)
-  backup, init, cat, snapshots, list, unlock   how that command behaves; a list: one for each invocation, in turn, the
-              last one again and again. A behaviour is an object:
+  backup, init, cat, snapshots, list, unlock, forget, prune, check, stats, restore, copy, ls, find, diff, tag
+              how that command behaves; a list: one for each invocation, in turn, the last one again and again. (forget
+              knows --keep-last, --tag, --host and ids; the files of every snapshot are `/etc/one` and `/etc/two`.) A
+              behaviour is an object:
     ignore    signals to ignore, as ["SIGINT", "SIGTERM"]
     steps     what to do INSTEAD of the command's own work, in order; each one of
       {"stdout": TEXT} {"stderr": TEXT}     write a line          {"stdout_json": {…}} {"stderr_json": {…}}
@@ -298,6 +300,156 @@ class _Fake:
         self.say("stdout", "successfully removed locks")
         self.end(0)
 
+    # -- what came with the other kinds: enough of each for those who ask it ------------------------------------------
+
+    def flag(self, name: str) -> str | None:
+        return next((word.partition("=")[2] for word in self.argv if word.startswith(f"--{name}=")), None)
+
+    def operands(self) -> list[str]:
+        return self.argv[self.argv.index("--") + 1 :] if "--" in self.argv else []
+
+    def wanted(self) -> list[dict[str, Any]]:
+        """Return the snapshots that the flags and ids choose, oldest first; say which ids are not there."""
+        found = sorted((one for _, one in self.entries("snapshots")), key=lambda one: str(one["time"]))
+        ids = [word for word in self.operands() if self.command not in {"ls", "diff", "restore", "find"}]
+        for word in ids:
+            if not any(one["id"].startswith(word) for one in found):
+                self.say("stderr", f'Ignoring "{word}": no matching ID found for prefix "{word}"')
+        if ids:
+            return [one for one in found if any(one["id"].startswith(word) for word in ids)]
+        tag, host = self.flag("tag"), self.flag("host")
+        return [
+            one
+            for one in found
+            if (tag is None or set(tag.split(",")) <= set(one["tags"])) and (host is None or host == one["hostname"])
+        ]
+
+    def named_snapshot(self) -> dict[str, Any]:
+        wanted = self.operands()[0]
+        for _, one in self.entries("snapshots"):
+            if one["id"].startswith(wanted):
+                return one
+        return self.fatal(1, f'Fatal: failed to find snapshot: no matching ID found for prefix "{wanted}"')
+
+    def do_forget(self) -> NoReturn:
+        self.open_repo()
+        self.lock(exclusive=True)
+        found, keep = self.wanted(), int(self.flag("keep-last") or 0)
+        kept = [] if self.operands() else found[-keep:] if keep else found
+        gone = [one for one in found if one not in kept]
+        if "--dry-run" not in self.argv:
+            for one in gone:
+                os.unlink(self.inside("snapshots", one["id"]))
+        if not self.operands() and found:
+            reasons = [{"snapshot": one, "matches": ["last snapshot"]} for one in kept]
+            group = {"tags": None, "host": "", "paths": None, "keep": kept, "remove": gone, "reasons": reasons}
+            self.say_json("stdout", [group])
+        self.end(0)
+
+    def do_prune(self) -> NoReturn:
+        self.open_repo()
+        self.lock(exclusive=True)
+        for what, size in (("to repack", 0), ("total prune", 1024), ("remaining", 4096)):
+            self.say("stdout", f"{what}: 1 blobs / {size} B")
+        self.say("stdout", "unused size after prune: 0 B (0.00% of remaining size)")
+        self.end(0)
+
+    def do_check(self) -> NoReturn:
+        self.open_repo()
+        self.lock(exclusive=True)
+        if self.version >= (0, 18) and self.json:
+            self.say_json("stdout", {"message_type": "summary", "num_errors": 0, "broken_packs": None})
+        else:
+            self.say("stdout", "no errors were found")
+        self.end(0)
+
+    def do_stats(self) -> NoReturn:
+        self.open_repo()
+        found = self.wanted()
+        self.say_json("stdout", {"total_size": 1000 * len(found), "snapshots_count": len(found)})
+        self.end(0)
+
+    def do_restore(self) -> NoReturn:
+        self.open_repo()
+        self.named_snapshot()
+        self.lock()
+        told = {"total_files": 2, "files_restored": 2, "total_bytes": 6, "bytes_restored": 6}
+        if self.version >= (0, 16) and self.json:
+            self.say_json("stdout", {"message_type": "status", "percent_done": 0.5, **told})
+        target = self.flag("target") or ""
+        if "--dry-run" not in self.argv and target != "/":
+            os.makedirs(f"{target}/etc", exist_ok=True)
+            for name in ("one", "two"):
+                with open(f"{target}/etc/{name}", "w", encoding="utf-8") as file:
+                    file.write(name)
+        if self.version >= (0, 16) and self.json:
+            self.say_json("stdout", {"message_type": "summary", **told})
+        self.end(0)
+
+    def do_copy(self) -> NoReturn:
+        self.open_repo()
+        self.lock()
+        source = os.path.join(os.environ["RESTIC_FROM_REPOSITORY"].removeprefix("local:"), "snapshots")
+        there = {one.get("original") for _, one in self.entries("snapshots")}
+        for name in sorted(os.listdir(source)):
+            if name not in there:
+                with open(os.path.join(source, name), encoding="utf-8") as file:
+                    told = json.load(file)
+                made = os.urandom(32).hex()
+                told |= {"original": name, "id": made, "short_id": made[:8]}
+                _write_whole(self.inside("snapshots", made), told)
+                self.say("stdout", f"snapshot {made[:8]} saved, copied from source snapshot {name[:8]}")
+        self.end(0)
+
+    def nodes(self) -> list[dict[str, Any]]:
+        return [{"name": "etc", "type": "dir", "path": "/etc", "mode": 0o755}] + [
+            {"name": name, "type": "file", "path": f"/etc/{name}", "mode": 0o644, "size": 3} for name in ("one", "two")
+        ]
+
+    def do_ls(self) -> NoReturn:
+        self.open_repo()
+        self.say_json("stdout", {**self.named_snapshot(), "struct_type": "snapshot"})
+        folder = self.operands()[1].rstrip("/")
+        for node in self.nodes():
+            if "--recursive" in self.argv or node["path"] == folder or os.path.dirname(node["path"]) == (folder or "/"):
+                self.say_json("stdout", {**node, "struct_type": "node"})
+        self.end(0)
+
+    def do_find(self) -> NoReturn:
+        self.open_repo()
+        found = [
+            {"matches": hits, "hits": len(hits), "snapshot": one["id"]}
+            for one in self.wanted()
+            if (hits := [node for node in self.nodes() if node["name"] in self.operands()])
+        ]
+        self.say_json("stdout", found)
+        self.end(0)
+
+    def do_diff(self) -> NoReturn:
+        self.open_repo()
+        self.named_snapshot()
+        self.say_json("stdout", {"message_type": "change", "path": "/etc/one", "modifier": "M"})
+        self.say_json("stdout", {"message_type": "statistics", "changed_files": 1, "added": {}, "removed": {}})
+        self.end(0)
+
+    def do_tag(self) -> NoReturn:
+        self.open_repo()
+        self.lock(exclusive=True)
+        add = {word[6:] for word in self.argv if word.startswith("--add=")}
+        remove = {word[9:] for word in self.argv if word.startswith("--remove=")}
+        found = self.wanted()
+        for one in found:
+            made = os.urandom(32).hex()
+            tags = [tag for tag in one["tags"] if tag not in remove] + sorted(add - set(one["tags"]))
+            told = {**one, "tags": tags, "original": one["id"], "id": made, "short_id": made[:8]}
+            _write_whole(self.inside("snapshots", made), told)
+            os.unlink(self.inside("snapshots", one["id"]))
+        if self.version >= (0, 18) and self.json:
+            self.say_json("stdout", {"message_type": "summary", "changed_snapshots": len(found)})
+        else:
+            self.say("stdout", f"modified tags on {len(found)} snapshots")
+        self.end(0)
+
     # -- scenarios ---------------------------------------------------------------------------------------------------
 
     def steps(self) -> dict[str, Callable[[Any, dict[str, Any]], object]]:
@@ -348,6 +500,16 @@ class _Fake:
             "snapshots": self.do_snapshots,
             "list": self.do_list,
             "unlock": self.do_unlock,
+            "forget": self.do_forget,
+            "prune": self.do_prune,
+            "check": self.do_check,
+            "stats": self.do_stats,
+            "restore": self.do_restore,
+            "copy": self.do_copy,
+            "ls": self.do_ls,
+            "find": self.do_find,
+            "diff": self.do_diff,
+            "tag": self.do_tag,
         }
         if self.command not in does:
             self.fatal(1, f'unknown command "{self.command}" for "restic"')

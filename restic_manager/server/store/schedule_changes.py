@@ -39,7 +39,8 @@ _MAX_CRON: Final = 256
 _HASH_GROWS: Final = 8
 """A resolved `H` (`12-59/15`) is at most this much longer than it was."""
 
-_SPEC_FIELDS: Final = ScheduledSpec.__struct_fields__
+_SPEC_FIELDS: Final = tuple(name for name in ScheduledSpec.__struct_fields__ if name in ScheduleEdit.__struct_fields__)
+"""What of a spec an edit can change."""
 
 
 class Changed(NamedTuple):

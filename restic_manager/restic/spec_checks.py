@@ -1,0 +1,216 @@
+"""What we refuse of a spec, kind by kind, whoever asked. Every refusal names the value and the remedy. Pure.
+
+Nothing that looks like an option can become one (a value is in its flag's own word, what is chosen comes after `--`);
+so these rules are about what restic would misread, split or do beyond what was meant.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Final
+
+from restic_manager.domain.errors import InputError
+from restic_manager.domain.pathtext import text_to_path
+from restic_manager.domain.retention import check_retention
+from restic_manager.domain.specs import (
+    BackupSpec,
+    CheckSpec,
+    CopySpec,
+    DiffSpec,
+    FindSpec,
+    ForgetSpec,
+    InitSpec,
+    LsSpec,
+    PruneSpec,
+    RestoreSpec,
+    SnapshotsSpec,
+    Spec,
+    StatsSpec,
+    TagSpec,
+    Tuning,
+    UnlockSpec,
+    VerifySpec,
+)
+from restic_manager.restic.command import JOB_TAG, SCHEDULE_TAG
+
+CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_SNAPSHOT: Final = re.compile(r"[0-9a-f]{8,64}")
+_ID: Final = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
+_LONGEST_PATH: Final = 4_095
+"""In bytes: no kernel takes a longer one. Patterns may be longer."""
+
+
+def check_spec(spec: Spec) -> None:  # noqa: C901, PLR0912 - one case a kind
+    """Given a spec, raise InputError naming the value that restic would refuse, split or misread."""
+    _check_tuning(getattr(spec, "tuning", None), reads_files=isinstance(spec, BackupSpec))
+    _check_filter(getattr(spec, "restic_host", None), getattr(spec, "schedule_id", None))
+    match spec:
+        case InitSpec() | PruneSpec() | UnlockSpec() | SnapshotsSpec():
+            return
+        case BackupSpec():
+            _check_backup(spec)
+        case ForgetSpec():
+            _check_forget(spec)
+        case CheckSpec():
+            if spec.read is not None and spec.read.number > spec.read.of:
+                raise InputError(f"there is no part {spec.read.number} of {spec.read.of}: parts count from 1 to it")
+        case StatsSpec():
+            _check_snapshots(spec.snapshots)
+            _check_one_choice(spec.snapshots, spec.restic_host, spec.schedule_id)
+        case CopySpec():
+            _check_snapshots(spec.snapshots)
+            _check_one_choice(spec.snapshots, spec.restic_host, spec.schedule_id)
+        case RestoreSpec():
+            _check_restore(spec)
+        case VerifySpec():
+            _check_verify(spec)
+        case LsSpec():
+            _check_snapshots((spec.snapshot,))
+            check_path(spec.path, "folder")
+        case FindSpec():
+            _check_snapshots(spec.snapshots)
+            for pattern in spec.patterns:
+                check_bytes(pattern, "pattern")
+            if spec.oldest is not None and spec.newest is not None and spec.oldest > spec.newest:
+                raise InputError("nothing can be newer than `oldest` and older than `newest`: exchange them")
+        case DiffSpec():
+            _check_snapshots((spec.old, spec.new))
+        case TagSpec():
+            _check_tags(spec)
+
+
+def _check_backup(spec: BackupSpec) -> None:
+    if not spec.paths and not spec.files_from:
+        raise InputError("a backup needs at least one path, or a file with paths")
+    for path in spec.paths:
+        check_path(path, "path")
+    for pattern in spec.excludes:
+        check_bytes(pattern, "exclude pattern")
+    for path in spec.exclude_files:
+        check_path(path, "exclude file")
+    for path in spec.files_from:
+        check_path(path, "file with paths")
+    for name in spec.exclude_if_present:
+        check_bytes(name, "exclude-if-present name")
+        if not name.partition(":")[0]:
+            raise InputError(f"{name!r} names no file: write exclude-if-present as NAME or NAME:HEADER")
+    for tag in spec.tags:
+        check_tag(tag)
+
+
+def _check_forget(spec: ForgetSpec) -> None:
+    if bool(spec.policies) == bool(spec.snapshots):
+        raise InputError("a forget removes by policies or exactly the snapshots named: give one of the two")
+    _check_snapshots(spec.snapshots)
+    for policy in spec.policies:
+        _check_filter(policy.restic_host, policy.schedule_id)
+        check_retention(policy.keep)
+        for tag in policy.keep.tags:
+            check_tag(tag)
+        if policy.newest_good is not None:
+            _check_snapshots((policy.newest_good,))
+
+
+def _check_restore(spec: RestoreSpec) -> None:
+    _check_snapshots((spec.snapshot,))
+    if (spec.target is not None) == spec.in_place:
+        raise InputError("a restore writes to a folder or in place: give one of the two")
+    if spec.target is not None:
+        check_path(spec.target, "target")
+        if not text_to_path(spec.target).strip(b"/."):
+            raise InputError(f"the target {spec.target!r} is the root folder: that is a restore in place, say it so")
+    for path in spec.paths:
+        check_path(path, "path")
+    for pattern in spec.includes:
+        check_bytes(pattern, "include pattern")
+    for pattern in spec.excludes:
+        check_bytes(pattern, "exclude pattern")
+    if spec.delete and spec.in_place and not spec.paths:
+        raise InputError("deleting in place needs the paths it is about: without them it would empty the host")
+    if spec.dry_run and spec.verify:
+        raise InputError("a dry run writes nothing that could be verified: leave one of the two out")
+    # restic takes a snapshot's excludes or its includes, never both.
+    if spec.excludes and (spec.paths or spec.includes):
+        raise InputError("restic cannot include and exclude in one restore: leave one of the two out")
+
+
+def _check_verify(spec: VerifySpec) -> None:
+    if spec.snapshot is not None:
+        _check_snapshots((spec.snapshot,))
+    elif spec.restic_host is None and spec.schedule_id is None:
+        raise InputError("a verify needs a snapshot, or the host or schedule whose newest one is meant")
+    for path in spec.always:
+        check_path(path, "path")
+
+
+def _check_tags(spec: TagSpec) -> None:
+    _check_snapshots(spec.snapshots)
+    if not spec.add and not spec.remove:
+        raise InputError("there is no tag to add and none to remove")
+    for tag in (*spec.add, *spec.remove):
+        check_tag(tag)
+    if both := sorted(set(spec.add) & set(spec.remove)):
+        raise InputError(f"the tag {both[0]!r} is to be added and removed: say one of the two")
+
+
+def _check_snapshots(snapshots: Iterable[str]) -> None:
+    for snapshot in snapshots:
+        if _SNAPSHOT.fullmatch(snapshot) is None:
+            raise InputError(f"{snapshot!r} is no snapshot id: 8 to 64 digits of 0-9 and a-f")
+
+
+def _check_one_choice(snapshots: tuple[str, ...], host: str | None, schedule_id: str | None) -> None:
+    if snapshots and (host is not None or schedule_id is not None):
+        raise InputError("snapshots by id, or those of a host or schedule: restic leaves the filter out beside ids")
+
+
+def _check_filter(host: str | None, schedule_id: str | None) -> None:
+    if host is not None and (not host or CONTROL.search(host)):
+        raise InputError(f"the restic host name {host!r} is empty or has control characters in it")
+    if schedule_id is not None and _ID.fullmatch(schedule_id) is None:
+        raise InputError(f"{schedule_id!r} is no schedule's id")
+
+
+def _check_tuning(tuning: Tuning | None, *, reads_files: bool) -> None:
+    if tuning is None:
+        return
+    if tuning.read_concurrency is not None and not reads_files:
+        raise InputError("only a backup reads files at once: leave read_concurrency out")
+    if tuning.io_level is not None and tuning.io_class != "best-effort":
+        raise InputError("an I/O level is one within best-effort: say that class too, or leave the level out")
+
+
+def check_tag(tag: str) -> None:
+    """Given a user's tag, raise InputError if restic would split it, nobody could see it, or it is one of ours."""
+    if not tag:
+        raise InputError("a tag cannot be empty")
+    if "," in tag:
+        raise InputError(f"the tag {tag!r} has a comma in it, which restic reads as two tags: write two tags")
+    if CONTROL.search(tag):
+        raise InputError(f"the tag {tag!r} has control characters in it")
+    if tag != tag.strip():
+        raise InputError(f"the tag {tag!r} begins or ends with a space, which nobody would find again")
+    if tag.startswith((SCHEDULE_TAG, JOB_TAG)):
+        raise InputError(
+            f"the tag {tag!r} begins like our own ({SCHEDULE_TAG}<schedule>, {JOB_TAG}<job>), by which retention and "
+            "recovery find snapshots: choose another"
+        )
+
+
+def check_path(text: str, what: str) -> None:
+    """Given a path's text, raise InputError unless it is an absolute path that a kernel takes."""
+    check_bytes(text, what)
+    if not text.startswith("/"):
+        raise InputError(f"the {what} {text[:300]!r} is not absolute: begin it with /")
+    length = len(text_to_path(text))
+    if length > _LONGEST_PATH:
+        raise InputError(f"the {what} {text[:60]!r}… has {length} bytes; no path has more than {_LONGEST_PATH}")
+
+
+def check_bytes(text: str, what: str) -> None:
+    """Given a path's or a pattern's text, raise InputError if it is empty or has a NUL in it."""
+    if not text:
+        raise InputError(f"an empty {what}: leave it out")
+    if b"\0" in text_to_path(text):
+        raise InputError(f"the {what} {text!r} has a NUL in it, which no argument can hold")

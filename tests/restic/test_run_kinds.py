@@ -1,0 +1,291 @@
+"""The kinds from checks to outcome with a fake restic that is a real process: order, stopping, waiting for locks."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from restic_manager.domain.model import Limits, Outcome, RepoAccess, Status
+from restic_manager.domain.results import FateRow, ForgetStats, ListStats, NodeRow, Row, VerifyStats
+from restic_manager.domain.retention import Retention
+from restic_manager.domain.specs import (
+    BackupSpec,
+    CheckSpec,
+    CopySpec,
+    DiffSpec,
+    FindSpec,
+    ForgetPolicy,
+    ForgetSpec,
+    LsSpec,
+    PruneSpec,
+    RestoreSpec,
+    SnapshotsSpec,
+    Spec,
+    StatsSpec,
+    TagSpec,
+    Tuning,
+    UnlockSpec,
+    VerifySpec,
+)
+from restic_manager.restic import proving
+from restic_manager.restic import run as run_module
+from restic_manager.restic.proving import Sample, batches
+from restic_manager.restic.run import Binary, Task, run_task
+from restic_manager.restic.version import Version
+from tests.support import fake_restic
+
+LIMIT = 20
+PASSWORD = "geheim-word"
+KEEP_ONE = ForgetPolicy(schedule_id="sch-1", restic_host="web1", keep=Retention(last=1))
+
+
+class World:
+    """A fake restic, two repositories, a folder to back up, and everything a run tells."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.fake = fake_restic.install(folder / "bin")
+        self.repo, self.second = folder / "repo", folder / "second"
+        self.data = folder / "data"
+        self.data.mkdir()
+        self.cache = folder / "cache"
+        self.cache.mkdir()
+        self.lines: list[str] = []
+        self.rows: list[Row] = []
+        self.stop = trio.Event()
+        self.under_way = trio.Event()
+        self.version = Version(0, 18)
+        for repo in (self.repo, self.second):
+            fake_restic.make_repo(repo, PASSWORD)
+
+    def steer(self, version: str = "0.18.0", **commands: Any) -> None:
+        self.version = Version(*(int(part) for part in version.split(".")))
+        self.fake.steer(version=version, **commands)
+
+    async def take(self, _: str, lines: Sequence[str]) -> None:
+        self.lines += lines
+        if "dry run under way" in lines:
+            self.under_way.set()
+
+    async def take_rows(self, rows: Sequence[Row]) -> None:
+        self.rows += rows
+
+    async def run(self, spec: Spec, **facts: Any) -> Outcome:
+        task = Task("job-1", "sch-1", spec, self.access("r1", self.repo), "web1")
+        with trio.fail_after(LIMIT):
+            return await run_task(
+                dataclasses.replace(task, **facts),
+                binary=Binary(self.fake.path, self.version),
+                cache_dir=self.cache,
+                on_lines=self.take,
+                on_progress=lambda _: None,
+                on_rows=self.take_rows,
+                stop=self.stop,
+            )
+
+    def access(self, repo_id: str, repo: Path) -> RepoAccess:
+        return RepoAccess(repo_id=repo_id, url=str(repo), password=PASSWORD)
+
+    async def saved(self) -> str:
+        await self.run(BackupSpec(paths=(str(self.data),)))
+        return str(fake_restic.saved_snapshots(self.repo)[-1]["id"])
+
+    def asked(self, command: str) -> list[list[str]]:
+        return [record["argv"] for record in self.fake.invocations(command)]
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+@pytest.mark.parametrize("version", ["0.14.0", "0.18.0", "0.19.1"])
+async def test_every_kind_ends_well(world: World, version: str) -> None:
+    world.steer(version)
+    first, second = await world.saved(), await world.saved()
+    specs: list[Spec] = [
+        SnapshotsSpec(),
+        StatsSpec(),
+        LsSpec(snapshot=first, path="/etc"),
+        FindSpec(patterns=("one",)),
+        DiffSpec(old=first, new=second),
+        RestoreSpec(snapshot=first, target=str(world.folder / "t")),
+        CopySpec(from_repo="r2"),
+        CheckSpec(),
+        PruneSpec(),
+        UnlockSpec(),
+        ForgetSpec(policies=(KEEP_ONE,)),
+        TagSpec(snapshots=(second,), add=("x",)),
+    ]
+    for spec in specs:
+        source = world.access("r2", world.second) if isinstance(spec, CopySpec) else None
+        outcome = await world.run(spec, source=source)
+        assert outcome.status is Status.SUCCEEDED, (spec, outcome)
+        assert outcome.result is not None
+    left = fake_restic.saved_snapshots(world.repo)
+    assert [snapshot["tags"][-1] for snapshot in left] == ["x"]
+
+
+async def test_a_forget_asks_before_it_removes(world: World) -> None:
+    first, second = await world.saved(), await world.saved()
+    spec = ForgetSpec(policies=(KEEP_ONE,))
+    outcome = await world.run(spec)
+    assert outcome.result == ForgetStats(kept=1, removed=1, removed_ids=(first,))
+    dry, real = world.asked("forget")
+    assert dry == [*real, "--dry-run"]
+    assert [(row.snapshot.id, row.keep) for row in world.rows if isinstance(row, FateRow)] == [
+        (second, True),
+        (first, False),
+    ]
+    await world.run(spec)
+    assert len(world.asked("forget")) == 3, "nothing to remove: it is not asked to"
+
+
+async def test_a_newest_good_one_that_the_server_knows_is_not_removed(world: World) -> None:
+    first, _ = await world.saved(), await world.saved()
+    policy = ForgetPolicy(schedule_id="sch-1", restic_host="web1", keep=Retention(last=1), newest_good=first[:12])
+    outcome = await world.run(ForgetSpec(policies=(policy,)))
+    assert outcome.error is not None
+    assert outcome.error.code == "retention_refused"
+    assert isinstance(outcome.result, ForgetStats)
+    assert (outcome.result.removed, outcome.result.kept) == (0, 2)
+    assert "the newest good snapshot" in outcome.result.refused[0]
+    assert len(world.asked("forget")) == 1
+
+
+async def test_a_job_that_is_to_stop_begins_no_further_command(world: World) -> None:
+    await world.saved()
+    await world.saved()
+    world.steer(forget=[{"steps": [{"stdout": "dry run under way"}, {"sleep": 30}]}])
+    found: list[Outcome] = []
+    async with trio.open_nursery() as nursery:
+
+        async def run() -> None:
+            found.append(await world.run(ForgetSpec(policies=(KEEP_ONE, KEEP_ONE))))
+
+        nursery.start_soon(run)
+        with trio.fail_after(LIMIT):
+            await world.under_way.wait()
+        world.stop.set()
+    assert found[0].status is Status.CANCELLED
+    assert len(world.asked("forget")) == 1
+    assert len(fake_restic.saved_snapshots(world.repo)) == 2
+
+
+@pytest.mark.parametrize("version", ["0.14.0", "0.18.0"])
+async def test_a_lock_of_somebody_else_is_waited_for(
+    world: World, version: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_module, "_LOCK_PAUSE", 0.01)
+    told = "unable to create lock in backend: repository is already locked exclusively by PID 1 on other by root"
+    code = 1 if version == "0.14.0" else 11
+    locked = {"steps": [{"stderr": told}, {"exit": code}]}
+    world.steer(version, backup=[locked, locked, {}])
+    spec = BackupSpec(paths=(str(world.data),))
+    outcome = await world.run(spec, limits=Limits(lock_wait=15))
+    lines = world.asked("backup")
+    if version == "0.14.0":
+        assert outcome.status is Status.SUCCEEDED
+        assert len(lines) == 3
+        assert not any("--retry-lock" in word for line in lines for word in line)
+        assert sum("the repository is locked" in line for line in world.lines) == 2
+    else:
+        # restic has waited by itself: we do not once more.
+        assert outcome.error is not None
+        assert outcome.error.code == "locked"
+        assert len(lines) == 1
+        assert lines[0][1] == "--retry-lock=15s"
+    world.steer(version, backup=[locked, {}])
+    at_once = await world.run(spec)
+    assert at_once.error is not None
+    assert at_once.error.code == "locked"
+
+
+async def test_a_copy_without_its_source_is_none(world: World) -> None:
+    outcome = await world.run(CopySpec(from_repo="r2"))
+    assert outcome.error is not None
+    assert outcome.error.code == "invalid_input"
+    assert world.fake.invocations() == []
+
+
+async def test_a_source_s_secrets_are_in_no_line(world: World) -> None:
+    world.steer(copy={"steps": [{"stderr": "Fatal: the other password is sehr-geheim"}, {"exit": 1}]})
+    source = RepoAccess(repo_id="r2", url=str(world.second), password="sehr-geheim")
+    fake_restic.make_repo(world.second, "sehr-geheim")
+    outcome = await world.run(CopySpec(from_repo="r2"), source=source)
+    assert outcome.status is Status.FAILED
+    assert "sehr-geheim" not in repr((outcome, world.lines))
+    assert "the other password is ***" in repr(outcome)
+
+
+async def test_a_priority_that_the_host_has_no_program_for_is_told(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    outcome = await world.run(CheckSpec(tuning=Tuning(nice=5)))
+    assert outcome.status is Status.SUCCEEDED
+    assert "there is no nice on this host: running without that priority" in world.lines
+
+
+async def test_ls_rows(world: World) -> None:
+    outcome = await world.run(LsSpec(snapshot=await world.saved(), recursive=True))
+    assert outcome.result == ListStats(rows=3)
+    assert [row.path for row in world.rows if isinstance(row, NodeRow)] == [
+        "/etc", "/etc/one", "/etc/two",
+    ]  # fmt: skip
+
+
+# -- the sample of a verify -------------------------------------------------------------------------------------------
+
+
+def chosen(spec: VerifySpec, sizes: dict[str, int], *, backwards: bool = False) -> list[str]:
+    sample = Sample(spec, "aaaaaaaa")
+    for path in sorted(sizes, reverse=backwards):
+        sample.take(NodeRow(path=path, type="file", size=sizes[path]))
+        sample.take(NodeRow(path=path + "/", type="dir"))
+    return [row.path for row in sample.chosen()]
+
+
+def test_a_seed_chooses_the_same_files_whatever_the_order() -> None:
+    sizes = {f"/f{number}": 10 for number in range(500)}
+    spec = VerifySpec(snapshot="aaaaaaaa", files=20, seed=1)
+    first = chosen(spec, sizes)
+    assert len(set(first)) == 20
+    assert chosen(spec, sizes, backwards=True) == first
+    assert chosen(VerifySpec(snapshot="aaaaaaaa", files=20, seed=2), sizes) != first
+
+
+def test_a_sample_keeps_to_its_size_and_has_what_is_always_in_it() -> None:
+    sizes = {f"/f{number}": 40 for number in range(50)}
+    sizes |= {"/big": 101, "/etc/passwd": 1_000, "/etc/x": 5, "/etcetera": 1}
+    spec = VerifySpec(snapshot="aaaaaaaa", files=60, size=100, always=("/etc",))
+    found = chosen(spec, sizes)
+    assert {"/etc/passwd", "/etc/x"} <= set(found)
+    assert "/big" not in found
+    assert sum(sizes[path] for path in found if not path.startswith("/etc/")) <= 100
+
+
+def test_many_files_are_several_command_lines() -> None:
+    paths = [f"/{'x' * 1_000}{number}" for number in range(200)]
+    groups = batches(paths)
+    assert len(groups) > 1
+    assert [path for group in groups for path in group] == paths
+    assert all(sum(len(path) for path in group) < 128 << 10 for group in groups)
+    assert batches([]) == []
+
+
+async def test_a_scratch_folder_goes_even_when_restic_fails(world: World) -> None:
+    first = await world.saved()
+    left = world.cache / f"{proving.SCRATCH}of-a-dead-agent"
+    left.mkdir()
+    world.steer(restore={"steps": [{"stderr": "Fatal: There were 1 errors"}, {"exit": 1}]})
+    outcome = await world.run(VerifySpec(snapshot=first))
+    assert outcome.status is Status.FAILED
+    assert isinstance(outcome.result, VerifyStats)
+    assert outcome.result.differences_count == 2
+    assert [path for path in world.cache.iterdir() if path.name.startswith(proving.SCRATCH)] == []
