@@ -149,7 +149,6 @@ async def live(
     await slots.load(clock.now())
     await runner.recover()
     async with open_alarm(clock) as alarm:
-        scheduler = Scheduler(slots, journal, clock, alarm, settle=_settle(catch_up_delay, identity.host_id))
         session = Session(
             identity=identity,
             dial=dial_agent,
@@ -163,6 +162,8 @@ async def live(
             standing_orders=offline is not None,
             reconnect_max=reconnect_max,
         )
+        settle = _settle(catch_up_delay, identity.host_id)
+        scheduler = Scheduler(slots, journal, clock, alarm, settle=settle, clock_set=session.meet_again)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(scheduler.run, name="scheduler")
             nursery.start_soon(runner.run, name="runner")

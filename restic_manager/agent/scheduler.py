@@ -7,6 +7,7 @@ woke. Notices when the clock jumped (a suspend, an administrator, NTP) by compar
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 import sqlite3
 from datetime import datetime, timedelta
 from typing import Final
@@ -34,12 +35,25 @@ _STAMP_EVERY: Final = timedelta(seconds=60)
 class Scheduler:
     """Turns the passing of time into decided slots."""
 
-    def __init__(self, slots: Slots, journal: Journal, clock: Clock, alarm: Alarm, *, settle: timedelta) -> None:
+    def __init__(
+        self,
+        slots: Slots,
+        journal: Journal,
+        clock: Clock,
+        alarm: Alarm,
+        *,
+        settle: timedelta,
+        clock_set: Callable[[], None],
+    ) -> None:
+        """settle: how long missed runs wait after a start or a resume. clock_set: told before anything is decided by a
+        clock that was set, or ran on while this machine slept.
+        """
         self._slots = slots
         self._journal = journal
         self._clock = clock
         self._alarm = alarm
         self._settle = settle
+        self._clock_set = clock_set
         self._stamped: datetime | None = None
         self._gaps_kept: tuple[Evidence, ...] = ()
 
@@ -51,6 +65,8 @@ class Scheduler:
             now = self._clock.now()
             passed = timedelta(seconds=trio.current_time() - ticks)
             jumped = (now - wall) - passed
+            if abs(jumped) > _JUMP:
+                self._clock_set()
             if jumped > _JUMP:
                 self._jumped_forward(wall, now)
             elif jumped < -_JUMP:

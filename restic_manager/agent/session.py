@@ -104,6 +104,7 @@ class Session:
         self._acked = 0
         self._welcomed_at = clock.now()
         self._link: Link | None = None
+        self._life = trio.CancelScope()  # of the link that stands, or is being made
         self._shrunk = trio.Event()  # set, and replaced, whenever the outbox got shorter or the link ended
 
     async def run(self) -> None:
@@ -112,11 +113,14 @@ class Session:
         while True:
             pause = 0.0
             try:
-                async with self._dial(self._identity.credential) as link:
-                    welcome = await self._greet(link)
-                    attempt = 0
-                    self._spread = welcome.reconnect_spread
-                    await self._live(link, welcome)
+                with trio.CancelScope() as self._life:
+                    async with self._dial(self._identity.credential) as link:
+                        welcome = await self._greet(link)
+                        attempt = 0
+                        self._spread = welcome.reconnect_spread
+                        await self._live(link, welcome)
+                pause = random.uniform(0.0, min(self._spread, self._reconnect_max))  # noqa: S311 - spreads load
+                logger.info("saying hello again, with the clock as it is now, in %s", duration_text_of(pause))
             except RefusedError as refusal:
                 if refusal.code == "rekey":
                     await self._rekey(refusal.message)
@@ -152,6 +156,14 @@ class Session:
                 logger.warning("connection lost (%s); next try in %s", closed, duration_text_of(pause))
             attempt += 1
             await trio.sleep(pause)
+
+    def meet_again(self) -> None:
+        """The clock here was set: end the link, and say hello with it as it is now.
+
+        Both sides translate instants by what the last hello told of the clocks. Until the next, no fire leaves.
+        """
+        self._slots.link_down()
+        self._life.cancel()
 
     async def flush(self) -> None:
         """Return once the server has acknowledged everything, or the link is gone."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -314,12 +314,12 @@ async def test_a_big_fleet_is_a_few_statements(tmp_path: Path) -> None:
 
 
 async def told(
-    store: Store, name: str, *, standing_orders: bool = True, epoch: str = EPOCH
+    store: Store, name: str, *, standing_orders: bool = True, epoch: str = EPOCH, now: datetime = at(10**9)
 ) -> tuple[int, list[Entry], list[Ended]]:
     host = await store.read(lambda tx: hosts.resolve(tx, name))
     return await store.read(
         lambda tx: assignments.schedule_set(
-            tx, host.id, epoch=epoch, standing_orders=standing_orders, unseal=SEALER.unseal, now=at(99)
+            tx, host.id, epoch=epoch, standing_orders=standing_orders, unseal=SEALER.unseal, now=now
         )
     )
 
@@ -389,6 +389,8 @@ async def test_decided_through_is_the_end_of_the_ledger(store: Store) -> None:
     await store.write(record)
     assert [entry.decided_through for entry in (await told(store, "web1"))[1]] == [at(500)]
     assert [entry.decided_through for entry in (await told(store, "web2"))[1]] == [None]
+    early = await told(store, "web1", now=at(450))
+    assert [entry.decided_through for entry in early[1]] == [at(450)], "a clock that was fast decided the rest"
 
 
 async def test_what_ended_is_told_until_it_is_acked(store: Store) -> None:
