@@ -7,8 +7,8 @@ woke. Notices when the clock jumped (a suspend, an administrator, NTP) by compar
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 import sqlite3
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Final
 

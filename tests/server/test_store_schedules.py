@@ -313,8 +313,11 @@ async def test_a_big_fleet_is_a_few_statements(tmp_path: Path) -> None:
 # -- what a host is told ----------------------------------------------------------------------------------------------
 
 
+FAR = at(10**9)
+
+
 async def told(
-    store: Store, name: str, *, standing_orders: bool = True, epoch: str = EPOCH, now: datetime = at(10**9)
+    store: Store, name: str, *, standing_orders: bool = True, epoch: str = EPOCH, now: datetime = FAR
 ) -> tuple[int, list[Entry], list[Ended]]:
     host = await store.read(lambda tx: hosts.resolve(tx, name))
     return await store.read(
