@@ -159,7 +159,8 @@ def ran_under(slot: datetime, intervals: Sequence[Interval], offset: timedelta =
     """
     there = interval_at(slot, intervals, offset) or intervals[-1]
     at = next(number for number, one in enumerate(intervals) if one is there)
-    candidates = (there, *reversed(intervals[:at]), *intervals[at + 1 :])
+    begun = (one for one in intervals[at + 1 :] if min(one.valid_from, one.valid_from + offset) < slot)
+    candidates = (there, *reversed(intervals[:at]), *begun)
     return next((one for one in candidates if _is_slot(one, slot)), there)
 
 
