@@ -112,6 +112,8 @@ class Runner:
         )
         if known is not None:
             await self._report_again(known)
+            if known.outcome is not None:  # a clock that was wrong had run this slot before its time: it does not again
+                await self._slots.ended_elsewhere(order.job_id, self._clock.now())
         elif forgotten is not None and order.ordered_at < forgotten:
             failure = Failure(
                 code="unknown_too_old",

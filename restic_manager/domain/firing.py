@@ -157,10 +157,11 @@ def ran_under(slot: datetime, intervals: Sequence[Interval], offset: timedelta =
     such a slot, one whose clock was wrong perhaps by a later one. A run that no timing known here explains (the server
     is an old copy) stands under what was in force.
     """
-    there = interval_at(slot, intervals, offset) or intervals[-1]
+    begun = [one for one in intervals if min(one.valid_from, one.valid_from + offset) < slot]
+    there = interval_at(slot, intervals, offset) or (begun or intervals[:1])[-1]
     at = next(number for number, one in enumerate(intervals) if one is there)
-    begun = (one for one in intervals[at + 1 :] if min(one.valid_from, one.valid_from + offset) < slot)
-    candidates = (there, *reversed(intervals[:at]), *begun)
+    later = [one for one in begun if one not in intervals[: at + 1]]
+    candidates = (there, *reversed(intervals[:at]), *later)
     return next((one for one in candidates if _is_slot(one, slot)), there)
 
 

@@ -60,6 +60,29 @@ class TestStandingOrders:
             assert (await desk.next(JobFinished)).scheduled_at == at(120)
             assert desk.count(ScheduleFire) == 0
 
+    async def test_a_slot_that_a_wrong_clock_has_run_already_does_not_hold_up_the_next(
+        self, tmp_path: Path, autojump_clock: MockClock
+    ) -> None:
+        """Found by the simulation: its fire stayed open for ever, and with it the schedule."""
+        async with world(tmp_path) as here:
+            here.offline = offline()
+            await here.start()
+            desk = await here.connected()
+            await desk.apply(entry(cron="0 * * * *", with_order=True))
+            here.cut(for_good=True)
+            here.clock.step(timedelta(hours=3, minutes=1))
+            await trio.sleep(120)
+            assert [job_id for job_id, _ in ran(here)] == [slot_job(180)]
+            here.clock.step(timedelta(hours=-3, minutes=-1))
+            await trio.sleep(3600 * 2 + 600)
+            assert [job_id for job_id, _ in ran(here)[1:]] == [slot_job(60), slot_job(120)]
+            here.up = True
+            desk = await here.connected()
+            assert (await desk.next(ScheduleFire)).scheduled_at == at(180)
+            here.cut(for_good=True)
+            await trio.sleep(3600 + 300)
+            assert [job_id for job_id, _ in ran(here)[3:]] == [slot_job(240)]
+
     async def test_an_unanswered_fire_runs_whatever_the_link_looks_like(
         self, tmp_path: Path, autojump_clock: MockClock
     ) -> None:

@@ -77,14 +77,14 @@ class _Ledger:
         least, most = self._counts(told, fuzz)
         if not (least <= told.count <= most or (least == 0 and told.count == len(covered))):
             yield f"fate counts {told.count}, {least} to {most} slots are in it"
-        if told.first <= min(one.begins for one in owned) - fuzz:
+        # What a copy of the server has forgotten, the hosts went by: nothing in it explains what they tell of then.
+        forgotten = any(since <= told.first <= until for since, until in self._restores)
+        if told.first <= min(one.begins for one in owned) - fuzz and not (told.ran and forgotten):
             yield "a fate from before its revision"
         ends = [one.ends for one in owned if one.ends is not None]
         # An agent that was away goes by the revision it knows; the server knows better.
         if told.by_server and len(ends) == len(owned) and told.last > max(ends) + fuzz:
             yield "the server's word of slots after their revision"
-        # What a copy of the server has forgotten, the hosts went by: nothing in it explains such a run.
-        forgotten = any(since <= told.first <= until for since, until in self._restores)
         if told.ran and not covered and not forgotten:
             yield "a run of what is no slot"
 
