@@ -375,12 +375,12 @@ async def test_decided_through_is_the_end_of_the_ledger(store: Store) -> None:
     host = await store.read(lambda tx: hosts.resolve(tx, "web1"))
 
     def record(tx: Connection) -> None:
-        for first, last in ((100, 100), (300, 500), (200, 200)):
+        for first, last, revision in ((100, 100, 1), (300, 500, 1), (200, 200, 1), (550, 560, 7)):
             tx.execute(
                 schema.fates.insert().values(
                     schedule_id=schedule.id,
                     host_id=host.id,
-                    revision=1,
+                    revision=revision,
                     first_slot=at(first),
                     last_slot=at(last),
                     count=1,

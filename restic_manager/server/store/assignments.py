@@ -92,9 +92,16 @@ def schedule_set(
             hosts.c.schedule_version, hosts.c.applied_schedule_version, hosts.c.applied_epoch, hosts.c.restic_host
         ).where(hosts.c.id == host_id)
     ).one()
+    # Of this revision: what a host that was away told of an old one's slots, after that had ended, says nothing of the
+    # new one's.
     decided = (
         select(func.max(fates.c.last_slot))
-        .where(fates.c.schedule_id == assignments.c.schedule_id, fates.c.host_id == assignments.c.host_id)
+        .where(
+            fates.c.schedule_id == assignments.c.schedule_id,
+            fates.c.host_id == assignments.c.host_id,
+            fates.c.revision == assignments.c.revision,
+            fates.c.last_slot > assignments.c.valid_from,  # where the index ends the search
+        )
         .scalar_subquery()
     )
     mine = select(assignments, decided.label("decided_through")).where(
