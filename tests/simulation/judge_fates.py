@@ -79,7 +79,7 @@ class _Ledger:
             yield f"fate counts {told.count}, {least} to {most} slots are in it"
         # What a copy of the server has forgotten, the hosts went by: nothing in it explains what they tell of then.
         forgotten = any(since <= told.first <= until for since, until in self._restores)
-        if told.first <= min(one.begins for one in owned) - fuzz and not (told.ran and forgotten):
+        if told.first <= min(one.begins for one in owned) - fuzz and not forgotten:
             yield "a fate from before its revision"
         ends = [one.ends for one in owned if one.ends is not None]
         # An agent that was away goes by the revision it knows; the server knows better.
