@@ -69,7 +69,10 @@ class _Ledger:
         """Yield what is wrong with a fate."""
         owned = self._owned(told)
         if not owned:
-            if not self._restores:  # a copy has forgotten what it was changed to
+            # A copy has forgotten what it was changed to; and what was announced for a pause's end, and was changed
+            # before it came, a host that was away went by all the same.
+            known = max((one.revision for one in self.pairs[told.pair]), default=0)
+            if not self._restores and told.revision >= known:
                 yield "fate of an unknown revision"
             return
         covered = self._slots.of(owned[0], told.first - SECOND, told.last)
