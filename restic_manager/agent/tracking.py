@@ -79,7 +79,7 @@ class Tracked:
         reason = "removed"
         if self.entry is not None:
             plan = plan_of(self.entry).at(fire.slot)
-            if plan.enabled and plan.timetable.holds(fire.slot):
+            if plan.enabled and fire.slot > self.entry.effective_from and plan.timetable.holds(fire.slot):
                 again = replace(fire, revision=plan.revision)
                 return Step(replace(self.mark, pending=again, sent=False, superseded=False))
             reason = f"superseded by revision {plan.revision}" if plan.enabled else plan.off_reason

@@ -180,6 +180,25 @@ class TestSets:
             assert await here.journal.read(lambda db: db.execute("SELECT COUNT(*) FROM fires").fetchone()) == (0,)
 
 
+    async def test_a_refused_slot_from_before_the_new_timing_is_not_taken_for_one_of_its(
+        self, tmp_path: Path, autojump_clock: MockClock
+    ) -> None:
+        """Found by the simulation: of two changes the host had seen the second only, which has such a slot later on."""
+        async with world(tmp_path) as here:
+            await here.start()
+            desk = await here.connected()
+            await desk.apply(entry(cron="*/5 * * * *"))
+            fire = await desk.next(ScheduleFire)
+            await desk.apply(entry(cron="* * * * *", revision=3, since=at(5.5)), version=3)
+            await desk.say(
+                ScheduleFired(
+                    schedule_id="s1", revision=1, scheduled_at=fire.scheduled_at, answer="rejected", code="superseded"
+                )
+            )
+            told = await desk.next(SlotDecided)
+            assert (told.first, told.revision, told.reason) == (at(5), 1, "superseded by revision 3")
+
+
 class TestRuns:
     async def test_a_tick_becomes_a_run_and_comes_back(self, tmp_path: Path, autojump_clock: MockClock) -> None:
         async with world(tmp_path) as here:
