@@ -179,7 +179,6 @@ class TestSets:
             assert here.journal is not None
             assert await here.journal.read(lambda db: db.execute("SELECT COUNT(*) FROM fires").fetchone()) == (0,)
 
-
     async def test_a_refused_slot_from_before_the_new_timing_is_not_taken_for_one_of_its(
         self, tmp_path: Path, autojump_clock: MockClock
     ) -> None:
