@@ -127,6 +127,5 @@ def _put_back(world: World, host: str, job_id: str) -> bool:
     runs = world.book.by_job.get(job_id, [])
     if len({run.host for run in runs}) > 1:
         return bool(world.restores)
-    return any(
-        since <= run.at + 3_600 and run.at <= until for run in runs for since, until, _ in world.losses.get(host, [])
-    )
+    copies = [until for _, until, how in world.losses.get(host, []) if how != "lose_data"]
+    return any(run.at <= until for run in runs for until in copies)  # a run may wait long for what became of it
