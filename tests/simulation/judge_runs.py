@@ -61,8 +61,8 @@ def judge_logs(world: World, result: Result, record: Record) -> None:
     """Logs in order, without gaps but declared ones, equal to what was written."""
     for job_id, row in record.jobs.items():
         runs = world.book.by_job.get(job_id, [])
-        if len(runs) > 1:
-            continue  # two machines of one identity wrote it: judged above
+        if len(runs) > 1 or (runs and _put_back(world, runs[0].host, job_id)):
+            continue  # two machines of one identity wrote it, or one that had forgotten what it wrote: judged above
         written = runs[-1].lines if runs else []
         through = _judge_chunks(result, job_id, written, record.chunks.get(job_id, []))
         outcome = runs[-1].outcome if runs else None
