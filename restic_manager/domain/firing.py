@@ -160,8 +160,7 @@ def ran_under(slot: datetime, intervals: Sequence[Interval], offset: timedelta =
     begun = [one for one in intervals if min(one.valid_from, one.valid_from + offset) < slot]
     there = interval_at(slot, intervals, offset) or (begun or intervals[:1])[-1]
     at = next(number for number, one in enumerate(intervals) if one is there)
-    later = [one for one in begun if one not in intervals[: at + 1]]
-    candidates = (there, *reversed(intervals[:at]), *later)
+    candidates = (there, *reversed(intervals[:at]), *intervals[at + 1 :])
     return next((one for one in candidates if _is_slot(one, slot)), there)
 
 

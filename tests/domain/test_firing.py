@@ -120,6 +120,8 @@ def test_a_run_stands_under_the_timing_that_made_it() -> None:
     assert ran_under(SLOT, [old, new]) == new, "a slot of both is the one's in force"
     assert ran_under(SLOT + timedelta(minutes=5), [old, new]) == old, "the host had not heard of the change"
     assert ran_under(SLOT + timedelta(seconds=7), [old, new]) == new, "none that is known here explains it"
+    rare, often = msgspec.structs.replace(old, timing=daily), interval(2, at(11))
+    assert ran_under(at(10, 5), [rare, often]) == often, "by a clock that was behind, and has been set since"
 
 
 @pytest.mark.parametrize(("second", "dispatched"), [(55, True), (54, False)])
