@@ -67,7 +67,8 @@ def judge_logs(world: World, result: Result, record: Record) -> None:
         through = _judge_chunks(result, job_id, written, record.chunks.get(job_id, []))
         outcome = runs[-1].outcome if runs else None
         whole = outcome is not None and row["verdict_by"] == "agent" and outcome.status.value == row["status"]
-        if whole and through < len(written):
+        unknown = world.restores and any("is not known" in chunk["text"] for chunk in record.chunks.get(job_id, []))
+        if whole and through < len(written) and not unknown:  # told to a database that was put back since, and so said
             result.violations.append(f"log of {job_id}: {len(written)} lines written, {through} stored")
 
 
