@@ -74,9 +74,7 @@ async def main(count: int) -> None:
         async with open_journal(path) as journal:
             slots = Slots(journal, host_id="h", ring=lambda: None)
             async with measured("apply"):
-                await slots.apply(
-                    epoch="e", version=1, raw_entries=raw, ended=(), to_local=lambda instant: instant, now=START
-                )
+                await slots.apply(epoch="e", version=1, raw_entries=raw, ended=(), now=START)
             async with measured("first look"):
                 await slots.look(START)
         raw.clear()

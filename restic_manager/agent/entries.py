@@ -10,7 +10,7 @@ import hashlib
 import logging
 import secrets
 from collections.abc import Callable, Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 import msgspec
@@ -72,6 +72,11 @@ def localised(entry: Entry, server_ahead: timedelta) -> Entry:
         return entry
     turns = tuple(msgspec.structs.replace(turn, at=turn.at - server_ahead) for turn in entry.turns)
     return msgspec.structs.replace(entry, turns=turns)
+
+
+def to_local(instant: datetime, server_ahead: timedelta, now: datetime) -> datetime:
+    """Given a stamp of the server's of what has happened, return it in this host's clock, never beyond now."""
+    return min(instant - server_ahead, now)
 
 
 async def decode_entries(raw_entries: Iterable[msgspec.Raw]) -> tuple[dict[str, Entry], list[RefusedEntry]]:

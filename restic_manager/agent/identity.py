@@ -165,8 +165,12 @@ async def _join(token: str, credential: str, dial: DialJoin) -> Joined:
 
 def backoff(attempt: int, longest: float, *, first: float = 1.0) -> float:
     """Given how many tries failed before, return seconds to wait: full jitter over a doubling span, capped."""
-    span = min(longest, first * 2.0 ** min(attempt, 30))
-    return random.uniform(0.0, span)  # noqa: S311 - spreads load, guards nothing
+    return spread(min(longest, first * 2.0 ** min(attempt, 30)))
+
+
+def spread(longest: float, *, least: float = 0.0) -> float:
+    """Given seconds, return a random number of them from `least` on: what a fleet does at once comes one by one."""
+    return random.uniform(least, longest)  # noqa: S311 - spreads load, guards nothing
 
 
 def duration_text_of(seconds: float) -> str:

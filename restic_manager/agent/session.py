@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import random
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
@@ -19,7 +18,7 @@ import trio
 
 from restic_manager import __version__
 from restic_manager.agent import facts, records, retelling
-from restic_manager.agent.identity import Identity, backoff, duration_text_of
+from restic_manager.agent.identity import Identity, backoff, duration_text_of, spread
 from restic_manager.agent.journal import TRY_AGAIN, Journal
 from restic_manager.agent.runner import Runner
 from restic_manager.agent.sets import ScheduleSets
@@ -119,7 +118,7 @@ class Session:
                         attempt = 0
                         self._spread = welcome.reconnect_spread
                         await self._live(link, welcome)
-                pause = random.uniform(0.0, min(self._spread, self._reconnect_max))  # noqa: S311 - spreads load
+                pause = spread(min(self._spread, self._reconnect_max))
                 logger.info("saying hello again, with the clock as it is now, in %s", duration_text_of(pause))
             except RefusedError as refusal:
                 if refusal.code == "rekey":
@@ -133,7 +132,8 @@ class Session:
                         duration_text_of(pause),
                     )
                 else:
-                    pause = random.uniform(0.5, 1.0) * max(_REFUSED_PAUSE, self._reconnect_max)  # noqa: S311 - spreads load
+                    longest = max(_REFUSED_PAUSE, self._reconnect_max)
+                    pause = spread(longest, least=longest / 2)
                     logger.log(
                         logging.ERROR,
                         "the server refuses this agent (%s): %s. It asks again in %s",
@@ -152,7 +152,7 @@ class Session:
                 logger.error("%s; dialling again in %s", error.message, duration_text_of(pause))  # noqa: TRY400 - the message says it all
             except LinkClosed as closed:
                 # The first try after a loss is spread over what the server asked for: a whole fleet comes back at once.
-                pause = random.uniform(0.0, min(self._spread, self._reconnect_max))  # noqa: S311 - spreads load
+                pause = spread(min(self._spread, self._reconnect_max))
                 logger.warning("connection lost (%s); next try in %s", closed, duration_text_of(pause))
             attempt += 1
             await trio.sleep(pause)

@@ -6,10 +6,9 @@ What a set means for each schedule is decided in `slots`.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import msgspec
 
@@ -83,13 +82,9 @@ class ScheduleSets:
                 version=complete.version,
                 raw_entries=raw,
                 ended=ended,
-                to_local=functools.partial(self._to_local, now=now),
                 now=now,
                 server_ahead=self._server_ahead,
                 with_orders=self._with_orders,
             )
             self._applied()
             await link.send(ack)
-
-    def _to_local(self, instant: datetime, now: datetime) -> datetime:
-        return min(instant - self._server_ahead, now)

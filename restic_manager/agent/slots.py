@@ -18,7 +18,7 @@ import msgspec
 import trio
 
 from restic_manager.agent import records, retelling, schedule_rows
-from restic_manager.agent.entries import CHECKPOINT_EVERY, decode_entries, keyed_digest, localised, plan_of
+from restic_manager.agent.entries import CHECKPOINT_EVERY, decode_entries, keyed_digest, localised, plan_of, to_local
 from restic_manager.agent.gaps import Gaps
 from restic_manager.agent.grace import Grace
 from restic_manager.agent.journal import Journal
@@ -145,35 +145,31 @@ class Slots:
         version: int,
         raw_entries: Iterable[msgspec.Raw],
         ended: Iterable[Ended],
-        to_local: Callable[[datetime], datetime],
         now: datetime,
         server_ahead: timedelta = timedelta(),
         with_orders: bool = False,
     ) -> ScheduleAck:
         """Replace the whole set by this one, in one transaction, and return the ack to send.
 
-        to_local translates the server's stamps to this host's clock, never beyond now; server_ahead: for stamps that
-        may lie ahead. with_orders: this agent keeps standing orders, and asked for a set that has them. A slot falling
-        into the swap is looked at first, under the timing it belongs to.
+        server_ahead: how far the server's clock is ahead of this one. with_orders: this agent keeps standing orders,
+        and asked for a set that has them. A slot falling into the swap is looked at first, under the timing it belongs
+        to.
         """
         usable, refused = await decode_entries(raw_entries)
         entries = {schedule_id: localised(entry, server_ahead) for schedule_id, entry in usable.items()}
         async with self._lock:
-            ended_at = {item.schedule_id: to_local(item.ended_at) for item in ended}
+            ended_at = {item.schedule_id: to_local(item.ended_at, server_ahead, now) for item in ended}
             same_epoch = await self._journal.read(lambda db: records.get_meta(db, "applied_epoch")) == epoch
             changes: list[Change] = []
             for number, (schedule_id, entry) in enumerate(entries.items()):
-                changes.append(
-                    entry_change(
-                        self._tracked.get(schedule_id), entry, to_local, now, self.settled_at, same_epoch=same_epoch
-                    )
-                )
+                tracked, since = self._tracked.get(schedule_id), to_local(entry.effective_from, server_ahead, now)
+                changes.append(entry_change(tracked, entry, since, now, self.settled_at, same_epoch=same_epoch))
                 if number % CHECKPOINT_EVERY == CHECKPOINT_EVERY - 1:
                     await trio.lowlevel.checkpoint()
-            for schedule_id, tracked in self._tracked.items():
-                if schedule_id not in entries and tracked.entry is not None:
-                    step = tracked.look(now, self.settled_at)
-                    over = planning.end(plan_of(tracked.entry), step.mark, ended_at=ended_at.get(schedule_id, now))
+            for schedule_id, gone in self._tracked.items():
+                if schedule_id not in entries and gone.entry is not None:
+                    step = gone.look(now, self.settled_at)
+                    over = planning.end(plan_of(gone.entry), step.mark, ended_at=ended_at.get(schedule_id, now))
                     changes.append(Change(schedule_id, joined(step, over), gone=True))
 
             def note(db: sqlite3.Connection) -> None:

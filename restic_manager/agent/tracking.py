@@ -7,7 +7,6 @@ how a change gets into effect (that is `slots`).
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -77,7 +76,7 @@ class Tracked:
         if fire is None or fire.revision in known:
             return Step(replace(self.mark, sent=False, superseded=True))
         reason = "removed"
-        if self.entry is not None:
+        if self.entry is not None:  # its stamp is the server's: where the clocks differ, the next answer settles it
             plan = plan_of(self.entry).at(fire.slot)
             if plan.enabled and fire.slot > self.entry.effective_from and plan.timetable.holds(fire.slot):
                 again = replace(fire, revision=plan.revision)
@@ -101,7 +100,7 @@ class Change:
 def entry_change(
     tracked: Tracked | None,
     entry: Entry,
-    to_local: Callable[[datetime], datetime],
+    effective_from: datetime,
     now: datetime,
     settled_at: datetime | None,
     *,
@@ -109,11 +108,10 @@ def entry_change(
 ) -> Change:
     """Given what is tracked of a schedule, if anything, and its entry in a new set, return the change into it.
 
-    A slot that falls into the swap is looked at first, under the timing it belongs to. Revisions say something only
-    within an epoch; across epochs the timing itself is compared. A revision that was announced as a turn begins where
-    that was announced for, or slots near it would change sides.
+    effective_from: the entry's own, by this host's clock. A slot that falls into the swap is looked at first, under the
+    timing it belongs to. Revisions say something only within an epoch; across epochs the timing itself is compared. A
+    revision that was announced as a turn begins where that was announced for, or slots near it would change sides.
     """
-    effective_from = to_local(entry.effective_from)
     if tracked is None or tracked.entry is None:
         first = planning.begin(effective_from=effective_from, decided_through=entry.decided_through)
         if tracked is not None:  # a fire or a job from an earlier membership is still open

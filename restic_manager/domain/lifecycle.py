@@ -110,11 +110,6 @@ def apply_claim(state: JobState, *, now: datetime) -> Step:
     return Step(state if state.sent_at else replace(state, sent_at=now))
 
 
-def apply_sent(state: JobState, *, now: datetime) -> Step:
-    """Given that the job is about to be handed to the host's session, return the step."""
-    return Step(replace(state, sent_at=state.sent_at or now))
-
-
 def apply_cancel_request(state: JobState, *, reason: str, host_knows_slot: bool, now: datetime) -> Step:
     """Given an operator's wish, return the step; raise ConflictError when the job is over.
 

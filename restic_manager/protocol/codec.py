@@ -137,16 +137,6 @@ def entry_id(raw: msgspec.Raw) -> str:
         return "?"
 
 
-def decode_as(text: bytes | str, type_: type[T]) -> T:
-    """Given JSON and the type it must have, return the value; raise WireError otherwise."""
-    try:
-        value = msgspec.json.decode(text, type=type_)
-        _check(value)
-    except _DECODE_ERRORS as error:
-        raise WireError(str(error)[:400], code="invalid") from None
-    return value
-
-
 def _tags(union: Any) -> frozenset[str]:
     members = union.__args__ if hasattr(union, "__args__") else (union,)
     return frozenset(str(member.__struct_config__.tag) for member in members)

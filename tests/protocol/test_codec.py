@@ -18,7 +18,6 @@ from restic_manager.protocol.messages import (
     DURABLE_TYPES,
     MAX_LOG_TEXT,
     MAX_MESSAGE,
-    Entry,
     Error,
     Heartbeat,
     JobFinished,
@@ -378,13 +377,6 @@ class TestEntries:
 
     def test_an_id_is_cut(self) -> None:
         assert codec.entry_id(msgspec.Raw(b'{"schedule_id":"' + b"x" * 5_000 + b'"}')) == "x" * 64
-
-    def test_decode_as(self) -> None:
-        assert codec.decode_as(bytes(memoryview(codec.encode_entry(ENTRY))), Entry) == ENTRY
-        assert codec.decode_as('{"errors":3}', Progress) == Progress(errors=3)
-        for text in ("", "{", "[]", '{"errors":-1}', '{"errors":1e999}', '"\ud800"', '{"current":' + "[" * 5_000):
-            with pytest.raises(WireError):
-                codec.decode_as(text, Progress)
 
 
 class TestSizes:
