@@ -11,17 +11,22 @@ import os
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import trio
 
 from restic_manager.agent.joblog import Stream
 from restic_manager.domain.errors import ManagerError
-from restic_manager.domain.model import Failure, Outcome, Progress, Status
+from restic_manager.domain.model import Failure, Kind, Outcome, Progress, Status, kind_of
 from restic_manager.protocol.messages import CommandRun
 from restic_manager.restic.orphans import end_orphans
 from restic_manager.restic.run import Binary, Task, find_binary, make_asker, run_task
 
 logger = logging.getLogger(__name__)
+
+CARRIED_OUT: Final = frozenset({Kind.BACKUP, Kind.INIT})
+"""What a host does for whoever its server is: kinds that add to repositories, and neither remove from them, write to
+the host nor read out what they hold. More is for the host's own policy to allow, never for the server."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,9 @@ class ResticTool:
         stop: trio.Event,
     ) -> Outcome:
         """Given an order, run it to its outcome."""
+        if kind_of(order.spec) not in CARRIED_OUT:
+            said = f"this host does not carry out {kind_of(order.spec)}: only {' and '.join(sorted(CARRIED_OUT))}"
+            return Outcome(status=Status.FAILED, error=Failure(code="not_permitted", message=said))
         try:
             binary = await self.binary()
         except ManagerError as error:
