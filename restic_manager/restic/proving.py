@@ -207,13 +207,22 @@ async def verify(stage: Stage, setting: Setting, spec: VerifySpec, scratch: str)
     finally:
         # Also when we are being cancelled: somebody's files must not be left lying about.
         with trio.CancelScope(shield=True):
-            await trio.to_thread.run_sync(_clean, folder)
+            left = await trio.to_thread.run_sync(_clean, folder)
+            await stage.say(*(f"remove {path} by hand: restored files are left in it, {why}" for path, why in left))
 
 
-def _clean(folder: Path) -> None:
-    """Remove this scratch folder, and those that a killed agent has left: no two of one host run at once."""
+def _clean(folder: Path) -> list[tuple[Path, str]]:
+    """Remove this scratch folder, and those that a killed agent has left: no two of one host run at once.
+
+    Return those that could not be removed, each with why.
+    """
+    left: list[tuple[Path, str]] = []
     for old in folder.parent.glob(f"{SCRATCH}*"):
-        shutil.rmtree(old, ignore_errors=True)
+        try:
+            shutil.rmtree(old)
+        except OSError as error:
+            left.append((old, error.strerror or str(error)))
+    return left
 
 
 async def _prove(stage: Stage, setting: Setting, spec: VerifySpec, folder: Path, began: float) -> Outcome:

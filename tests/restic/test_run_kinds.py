@@ -279,6 +279,20 @@ def test_many_files_are_several_command_lines() -> None:
     assert batches([]) == []
 
 
+async def test_a_scratch_folder_that_stays_is_said(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody's files are in it: whoever reads the log has to know."""
+    first = await world.saved()
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("shutil.rmtree", refuse)
+    outcome = await world.run(VerifySpec(snapshot=first))
+    assert outcome.status is Status.SUCCEEDED
+    (left,) = [path for path in world.cache.iterdir() if path.name.startswith(proving.SCRATCH)]
+    assert f"remove {left} by hand: restored files are left in it, Permission denied" in world.lines
+
+
 async def test_a_scratch_folder_goes_even_when_restic_fails(world: World) -> None:
     first = await world.saved()
     left = world.cache / f"{proving.SCRATCH}of-a-dead-agent"
