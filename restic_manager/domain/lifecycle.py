@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from restic_manager.domain.errors import ConflictError
 from restic_manager.domain.model import BackupStats, Failure, Outcome, Status
+from restic_manager.domain.results import Result
 
 REPO_MISSING: Final = "repo_missing"
 """The code of a failed backup whose repository does not exist yet: it leads to an init."""
@@ -42,6 +43,7 @@ class JobState(Struct, frozen=True, kw_only=True):
     snapshot_id: str | None = None
     error: Failure | None = None
     stats: BackupStats | None = None
+    result: Result | None = None
     cancel_requested_at: datetime | None = None
     cancel_reason: str | None = None
     tell_host: bool = False
@@ -100,6 +102,7 @@ def apply_finished(
             snapshot_id=outcome.snapshot_id,
             error=outcome.error,
             stats=outcome.stats,
+            result=outcome.result,
             tell_host=False,
         )
     )
@@ -162,4 +165,5 @@ def _outcome(state: JobState) -> Outcome:
         error=state.error,
         snapshot_id=state.snapshot_id,
         stats=state.stats,
+        result=state.result,
     )

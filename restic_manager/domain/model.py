@@ -77,6 +77,8 @@ class Kind(StrEnum):
     DIFF = "diff"
     TAG = "tag"
     SNAPSHOTS = "snapshots"
+    LOCKS = "locks"
+    DUMP = "dump"
 
     @property
     def heavy(self) -> bool:
@@ -91,7 +93,7 @@ class Kind(StrEnum):
     @property
     def reading(self) -> bool:
         """Whether it only asks the repository, changes nothing anywhere, and so runs beside a host's heavy job."""
-        return self in {Kind.STATS, Kind.LS, Kind.FIND, Kind.DIFF, Kind.SNAPSHOTS}
+        return self in {Kind.STATS, Kind.LS, Kind.FIND, Kind.DIFF, Kind.SNAPSHOTS, Kind.LOCKS, Kind.DUMP}
 
 
 class Status(StrEnum):

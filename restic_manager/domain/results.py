@@ -154,6 +154,26 @@ class TagStats(Struct, frozen=True, kw_only=True, tag="tag", tag_field="kind"):
     changed: Count = 0
 
 
+class Lock(Struct, frozen=True, kw_only=True):
+    """One lock on a repository: who took it, where and when, by its own word (restic takes it anew every 5 minutes).
+
+    hostname: the machine's own, not the name that its snapshots carry.
+    """
+
+    id: ShortText
+    hostname: ShortText
+    pid: Count
+    time: Instant
+    username: ShortText = ""
+    exclusive: bool = False
+
+
+class LockedBy(Struct, frozen=True, kw_only=True, tag="locked", tag_field="kind"):
+    """Whose locks were there when a job could not get its own, with code `locked`."""
+
+    locks: Annotated[tuple[Lock, ...], Meta(max_length=100)] = ()
+
+
 Result = (
     ForgetStats
     | PruneStats
@@ -166,6 +186,7 @@ Result = (
     | ListStats
     | DiffStats
     | TagStats
+    | LockedBy
 )
 """What an outcome says beside its status; the `kind` field is the tag."""
 
@@ -240,5 +261,17 @@ class FateRow(Struct, frozen=True, kw_only=True, tag="fate", tag_field="row"):
     reasons: tuple[str, ...] = ()
 
 
-Row = SnapshotRow | NodeRow | FoundRow | ChangeRow | FateRow
+class LockRow(Struct, frozen=True, kw_only=True, tag="lock", tag_field="row"):
+    """One lock of a list."""
+
+    lock: Lock
+
+
+class BytesRow(Struct, frozen=True, kw_only=True, tag="bytes", tag_field="row"):
+    """The next bytes of a file (base64 on the wire), at most 64 KiB a row."""
+
+    data: Annotated[bytes, Meta(max_length=64 << 10)]
+
+
+Row = SnapshotRow | NodeRow | FoundRow | ChangeRow | FateRow | LockRow | BytesRow
 """One row of a listing; the `row` field is the tag."""

@@ -75,7 +75,10 @@ class ForgetPolicy(Struct, frozen=True, kw_only=True):
 
 
 class ForgetSpec(Struct, frozen=True, kw_only=True, tag="forget", tag_field="kind"):
-    """Remove snapshots: by policies, each for itself, or exactly those named. Never both, never an empty policy."""
+    """Remove snapshots: by policies, each for itself, or exactly those named. Never both, never an empty policy.
+
+    Neither, in a schedule or a request: what the schedules of the host say; the order carries their policies.
+    """
 
     policies: Annotated[tuple[ForgetPolicy, ...], Meta(max_length=1_000)] = ()
     snapshots: Snapshots = ()
@@ -104,9 +107,13 @@ class Part(Struct, frozen=True, kw_only=True):
 
 
 class CheckSpec(Struct, frozen=True, kw_only=True, tag="check", tag_field="kind"):
-    """Check the repository's structure and, with `read`, the data of one part of it (1 of 1: all of it)."""
+    """Check the repository's structure and, with `read`, the data of one part of it (1 of 1: all of it).
+
+    rolling: of so many parts the next one each time; the order that carries the spec says in `read` which that is.
+    """
 
     read: Part | None = None
+    rolling: Annotated[int, Meta(ge=1, le=10_000)] | None = None
     tuning: Tuning | None = None
 
 
@@ -129,12 +136,15 @@ class StatsSpec(Struct, frozen=True, kw_only=True, tag="stats", tag_field="kind"
 class RestoreSpec(Struct, frozen=True, kw_only=True, tag="restore", tag_field="kind"):
     """Write a snapshot's files: into `target` (absolute), or in place over what is there now. Exactly one of them.
 
+    snapshot: None for the newest one of the restic host and schedule, of which at least one is said then.
     paths: exactly these and what is below them; none: everything. includes, excludes: restic's patterns, on top.
     overwrite: what happens to files that are there (None: the target has to be empty, or absent). delete: remove what
     the snapshot does not have. verify: read everything again afterwards.
     """
 
-    snapshot: SnapshotId
+    snapshot: SnapshotId | None = None
+    restic_host: Name | None = None
+    schedule_id: Id | None = None
     target: PathText | None = None
     in_place: bool = False
     paths: Patterns = ()
@@ -151,8 +161,8 @@ class VerifySpec(Struct, frozen=True, kw_only=True, tag="verify", tag_field="kin
     """Prove that a snapshot can be restored: write a sample of it to a scratch folder, compare, clean up.
 
     snapshot: None for the newest one of the schedule and host. files, size (bytes): how much at most, chosen by `seed`
-    (the same seed and snapshot choose the same files); always: files and folders that are in the sample whatever it
-    chooses. live: compare with the host's own file too where it has not changed since.
+    (the same seed and snapshot choose the same files; None: one of the job's own); always: files and folders that are
+    in the sample whatever it chooses. live: compare with the host's own file too where it has not changed since.
     """
 
     snapshot: SnapshotId | None = None
@@ -161,7 +171,7 @@ class VerifySpec(Struct, frozen=True, kw_only=True, tag="verify", tag_field="kin
     files: Annotated[int, Meta(ge=1, le=10_000)] = 20
     size: Bytes = 256 << 20
     always: Annotated[tuple[PathText, ...], Meta(max_length=100)] = ()
-    seed: Count = 0
+    seed: Count | None = None
     live: bool = True
     tuning: Tuning | None = None
 
@@ -177,9 +187,11 @@ class CopySpec(Struct, frozen=True, kw_only=True, tag="copy", tag_field="kind"):
 
 
 class LsSpec(Struct, frozen=True, kw_only=True, tag="ls", tag_field="kind"):
-    """List one folder of a snapshot; with `recursive` everything below it."""
+    """List one folder of a snapshot (None: the newest of host and schedule); with `recursive` everything below it."""
 
-    snapshot: SnapshotId
+    snapshot: SnapshotId | None = None
+    restic_host: Name | None = None
+    schedule_id: Id | None = None
     path: PathText = "/"
     recursive: bool = False
 
@@ -197,17 +209,24 @@ class FindSpec(Struct, frozen=True, kw_only=True, tag="find", tag_field="kind"):
 
 
 class DiffSpec(Struct, frozen=True, kw_only=True, tag="diff", tag_field="kind"):
-    """Say what differs between two snapshots; with `metadata` also where only rights or times do."""
+    """Say what differs between two snapshots; with `metadata` also where only rights or times do.
 
-    old: SnapshotId
-    new: SnapshotId
+    Neither said: the newest of the host and schedule, and the one before it.
+    """
+
+    old: SnapshotId | None = None
+    new: SnapshotId | None = None
+    restic_host: Name | None = None
+    schedule_id: Id | None = None
     metadata: bool = False
 
 
 class TagSpec(Struct, frozen=True, kw_only=True, tag="tag", tag_field="kind"):
-    """Add and remove users' tags of snapshots. Each gets a new id by it."""
+    """Add and remove users' tags of snapshots: each gets a new id by it. None said: the newest of host and schedule."""
 
-    snapshots: Annotated[tuple[SnapshotId, ...], Meta(min_length=1, max_length=10_000)]
+    snapshots: Snapshots = ()
+    restic_host: Name | None = None
+    schedule_id: Id | None = None
     add: Annotated[tuple[Name, ...], Meta(max_length=100)] = ()
     remove: Annotated[tuple[Name, ...], Meta(max_length=100)] = ()
 
@@ -217,6 +236,18 @@ class SnapshotsSpec(Struct, frozen=True, kw_only=True, tag="snapshots", tag_fiel
 
     restic_host: Name | None = None
     schedule_id: Id | None = None
+
+
+class LocksSpec(Struct, frozen=True, kw_only=True, tag="locks", tag_field="kind"):
+    """List the locks there are on the repository, whoever's they are, without taking one."""
+
+
+class DumpSpec(Struct, frozen=True, kw_only=True, tag="dump", tag_field="kind"):
+    """Read one file out of a snapshot. limit: bytes; a longer one is refused before anything of it is sent."""
+
+    snapshot: SnapshotId
+    path: PathText
+    limit: Bytes = 64 << 20
 
 
 Spec = (
@@ -235,5 +266,7 @@ Spec = (
     | DiffSpec
     | TagSpec
     | SnapshotsSpec
+    | LocksSpec
+    | DumpSpec
 )
 """What a job does, typed per kind; the `kind` field is the tag. Further kinds join this union."""

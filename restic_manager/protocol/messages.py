@@ -35,6 +35,7 @@ from restic_manager.domain.model import (
     Turn,
 )
 from restic_manager.domain.model import Evidence as Evidence  # noqa: PLC0414 - part of the wire, imported from here too
+from restic_manager.domain.results import Row
 
 PROTOCOL_VERSION = 1
 MAX_MESSAGE = 1 << 20
@@ -46,6 +47,10 @@ MAX_ENTRIES_TEXT = 256 << 10
 
 CAP_STANDING_ORDERS = "standing-orders"
 """Announced by an agent that keeps and runs standing orders; only such an agent is sent any."""
+CAP_KINDS = "kinds"
+"""Announced by an agent that carries out every kind of `domain.model.Kind`; any other is sent `backup` and `init`."""
+CAP_ROWS = "rows"
+"""Announced by a server that takes `job.rows`; to any other none are sent."""
 CAP_RECOVER = "recover"
 """Announced by a server that gives the access for which a claim with `recover` asks."""
 
@@ -383,6 +388,18 @@ class JobProgress(Message, frozen=True, kw_only=True, tag="job.progress"):
     progress: Progress
 
 
+class JobRows(Message, frozen=True, kw_only=True, tag="job.rows"):
+    """Agent, not durable: the next rows of a listing job, in order; `first` counts from 1 over the whole job.
+
+    A link that breaks meanwhile loses some: then the agent ends the job `failed`, code `rows_lost`. The verdict says
+    how many there were.
+    """
+
+    job_id: Id
+    first: Seq
+    rows: Annotated[tuple[Row, ...], Meta(min_length=1, max_length=10_000)]
+
+
 class Ack(Message, frozen=True, kw_only=True, tag="ack"):
     """Server: every report of this journal up to this sequence is committed."""
 
@@ -403,6 +420,7 @@ FromAgent = (
     | JobLog
     | JobFinished
     | JobProgress
+    | JobRows
 )
 """What an agent may say on `/agent` (on `/join` it says `join` only)."""
 

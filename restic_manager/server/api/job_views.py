@@ -122,4 +122,8 @@ def _view(
         log_lines=row.log_lines,
         log_lines_dropped=row.log_lines_dropped,
         progress=progress if state.status is Status.RUNNING else None,
+        spec=row.spec,
+        result=state.result,
+        caused_by=row.caused_by,
+        rows=row.rows_kept,
     )

@@ -120,6 +120,7 @@ def _view(
         retry_backoff=schedule.retry_backoff,
         time_limit=schedule.time_limit,
         stall_limit=schedule.stall_limit,
+        spec=spec,
         pauses=paused,
         warnings=tuple(_warnings(schedule, running, known, now)),
     )

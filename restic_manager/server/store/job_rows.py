@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Row, bindparam, func, select
 from restic_manager.domain.errors import NotFoundError
 from restic_manager.domain.lifecycle import JobState
 from restic_manager.domain.model import Actor, BackupStats, Failure, Kind, Limits, Spec, Status, kind_of
+from restic_manager.domain.results import Result
 from restic_manager.server.store.schema import jobs
 
 UNFINISHED: Final = (Status.QUEUED.value, Status.RUNNING.value)
@@ -26,6 +27,7 @@ MAX_IN: Final = 500
 _spec: Final[msgspec.json.Decoder[Spec]] = msgspec.json.Decoder(Spec)
 _failure: Final = msgspec.json.Decoder(Failure)
 _stats: Final = msgspec.json.Decoder(BackupStats)
+_result: Final[msgspec.json.Decoder[Result]] = msgspec.json.Decoder(Result)
 _limits: Final = msgspec.json.Decoder(Limits)
 _NO_LIMITS: Final = Limits()
 _STATE: Final = frozenset(JobState.__struct_fields__)
@@ -55,6 +57,8 @@ class JobRow(Struct, frozen=True, kw_only=True):
     log_lines: int
     log_bytes: int
     log_lines_dropped: int
+    caused_by: str | None = None
+    rows_kept: int = 0
     state: JobState
 
     @property
@@ -88,6 +92,8 @@ def row_of(row: Row[Any]) -> JobRow:
         log_lines=found["log_lines"],
         log_bytes=found["log_bytes"],
         log_lines_dropped=found["log_lines_dropped"],
+        caused_by=found["caused_by"],
+        rows_kept=found["rows_kept"],
         state=JobState(
             status=Status(found["status"]),
             verdict_by=found["verdict_by"],
@@ -98,6 +104,7 @@ def row_of(row: Row[Any]) -> JobRow:
             snapshot_id=found["snapshot_id"],
             error=None if found["error"] is None else _failure.decode(found["error"]),
             stats=None if found["stats"] is None else _stats.decode(found["stats"]),
+            result=None if found["result"] is None else _result.decode(found["result"]),
             cancel_requested_at=found["cancel_requested_at"],
             cancel_reason=found["cancel_reason"],
             tell_host=found["tell_host"],
@@ -151,6 +158,7 @@ def insert(
     not_before: datetime | None = None,
     limits: Limits = _NO_LIMITS,
     sent_at: datetime | None = None,
+    caused_by: str | None = None,
 ) -> JobRow:
     """Given what a job is, store it as queued and return it, with the next serial."""
     row = JobRow(
@@ -175,6 +183,7 @@ def insert(
         log_lines=0,
         log_bytes=0,
         log_lines_dropped=0,
+        caused_by=caused_by,
         state=JobState(sent_at=sent_at),
     )
     values = {name: getattr(row, name) for name in row.__struct_fields__ if name not in {"state", "spec", "actor"}}
@@ -203,6 +212,11 @@ def mark_sent(tx: Connection, job_ids: Sequence[str], now: datetime) -> None:
         tx.execute(statement, [{"job_id": job_id} for job_id in job_ids])
 
 
+def respec(tx: Connection, job_id: str, spec: Spec) -> None:
+    """Given a job about to be handed to its host, store what its order says: what it is asked in full."""
+    tx.execute(jobs.update().where(jobs.c.id == job_id).values(spec=_json(spec)))
+
+
 def move(tx: Connection, job_id: str, host_id: str) -> None:
     """Given a job that was never sent, give it to another host."""
     tx.execute(jobs.update().where(jobs.c.id == job_id, jobs.c.sent_at.is_(None)).values(host_id=host_id))
@@ -218,6 +232,7 @@ def _state_values(state: JobState) -> dict[str, object]:
     values["status"] = state.status.value
     values["error"] = None if state.error is None else _json(state.error)
     values["stats"] = None if state.stats is None else _json(state.stats)
+    values["result"] = None if state.result is None else _json(state.result)
     return values
 
 

@@ -159,6 +159,18 @@ repos = Table(
     Column("env_names", Text, nullable=False, server_default="[]"),  # JSON list; the values are in `secrets`
     Column("created_at", Moment, nullable=False),
     Column("removed_at", Moment),
+    Column("append_only", Boolean, nullable=False, server_default="0"),  # hosts but the maintainer cannot delete there
+    Column("max_parallel", Integer, nullable=False, server_default="4"),  # jobs at once that need not be alone
+    Column("chunker_from", String(64), ForeignKey("repos.id")),  # whose chunker parameters an init takes
+    # Who does what hosts cannot (forget, prune), and under which URL it reaches the repository, if under another; what
+    # else it needs for that is in `secrets`, the names of those variables here.
+    Column("maintainer_id", String(64), ForeignKey("hosts.id")),
+    Column("maintainer_url", Text),
+    Column("maintainer_env_names", Text, nullable=False, server_default="[]"),
+    Column("part_read", Integer),  # the last part of its data that a rolling check has read well, and of how many
+    Column("parts", Integer),
+    Column("listed_at", Moment),  # its snapshots are known as they were then
+    Column("changed_at", Moment),  # a job that may have changed them ended then
 )
 Index("ix_repos_name", repos.c.name)
 
@@ -197,6 +209,8 @@ schedules = Table(
     Column("retry_backoff", BigInteger, nullable=False, server_default="300"),  # seconds to the first; then doubling
     Column("time_limit", BigInteger),  # seconds; null for none
     Column("stall_limit", BigInteger, server_default="1800"),  # seconds; null for none
+    Column("retention", Text),  # JSON, domain.retention.Retention; null: everything is kept
+    Column("guards", Text),  # JSON, domain.guards.Guards; null: the usual ones
 )
 Index("ix_schedules_name", schedules.c.name)
 
@@ -264,6 +278,9 @@ jobs = Table(
     Column("log_lines_dropped", BigInteger, nullable=False, server_default="0"),
     Column("not_before", Moment),  # an attempt's turn: not sent earlier
     Column("limits", Text),  # JSON, domain.model.Limits, as they were when the job was made; null for none
+    Column("result", Text),  # JSON, domain.results.Result: what any kind but a backup found out or did
+    Column("caused_by", String(64)),  # the job whose end the server made this one for
+    Column("rows_kept", BigInteger, nullable=False, server_default="0"),  # of its listing, in job_rows
 )
 Index("ix_jobs_host_status_finished", jobs.c.host_id, jobs.c.status, jobs.c.finished_at)
 Index("ix_jobs_host_serial", jobs.c.host_id, jobs.c.serial)
@@ -275,6 +292,7 @@ Index("ix_jobs_schedule_host_serial", jobs.c.schedule_id, jobs.c.host_id, jobs.c
 Index("ix_jobs_attempt_of", jobs.c.attempt_of)
 Index("ix_jobs_waits_for_job", jobs.c.waits_for_job)
 Index("ix_jobs_finished_at", jobs.c.finished_at)
+Index("ix_jobs_host_kind_serial", jobs.c.host_id, jobs.c.kind, jobs.c.serial)
 Index("ix_jobs_not_before", jobs.c.not_before)  # when the dispatcher has to wake up by itself
 
 # A job's log in chunks as they came: consecutive lines of one stream joined by newlines. Head and tail are kept within
@@ -290,6 +308,59 @@ log_chunks = Table(
     Column("text", Text, nullable=False),
     Column("dropped_before", BigInteger, nullable=False, server_default="0"),
     PrimaryKeyConstraint("job_id", "first_line"),
+)
+
+# What a listing job has listed, in chunks as they came, kept for an hour or so: long enough to be read.
+job_rows = Table(
+    "job_rows",
+    metadata,
+    Column("job_id", String(64), ForeignKey("jobs.id"), nullable=False),
+    Column("first_row", BigInteger, nullable=False),  # from 1
+    Column("rows", BigInteger, nullable=False),
+    Column("at", Moment, nullable=False),
+    Column("text", Text, nullable=False),  # JSON list of domain.results.Row
+    PrimaryKeyConstraint("job_id", "first_row"),
+)
+Index("ix_job_rows_at", job_rows.c.at)
+
+# The snapshots of each repository, as they were when it was last listed. What our own tags say is taken out of `tags`.
+snapshots = Table(
+    "snapshots",
+    metadata,
+    Column("repo_id", String(64), ForeignKey("repos.id"), nullable=False),
+    Column("id", String(64), nullable=False),
+    Column("time", Moment, nullable=False),  # by its own word
+    Column("restic_host", Text, nullable=False),
+    Column("schedule_id", String(64)),  # by its tag; may be none of ours
+    Column("job_id", String(64)),  # by its tag; may be none of ours
+    Column("username", Text, nullable=False),
+    Column("paths", Text, nullable=False),  # JSON list
+    Column("tags", Text, nullable=False),  # JSON list
+    Column("tree", Text),
+    Column("parent", String(64)),
+    Column("original", String(64)),
+    Column("program", Text),
+    Column("files", BigInteger),  # these three where restic says them (0.17 and newer)
+    Column("size", BigInteger),
+    Column("data_added", BigInteger),
+    PrimaryKeyConstraint("repo_id", "id"),
+)
+Index("ix_snapshots_repo_time", snapshots.c.repo_id, snapshots.c.time)
+Index("ix_snapshots_time", snapshots.c.time)
+Index("ix_snapshots_id", snapshots.c.id)
+Index("ix_snapshots_host_time", snapshots.c.restic_host, snapshots.c.time)
+Index("ix_snapshots_schedule_time", snapshots.c.schedule_id, snapshots.c.time)
+
+# How large a repository was, each time it was measured.
+repo_sizes = Table(
+    "repo_sizes",
+    metadata,
+    Column("repo_id", String(64), ForeignKey("repos.id"), nullable=False),
+    Column("at", Moment, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("uncompressed", BigInteger),
+    Column("snapshots", BigInteger, nullable=False),
+    PrimaryKeyConstraint("repo_id", "at"),
 )
 
 # The ledger: one row a fate that covers one slot or a run of slots of one (schedule, host). Rows of one share no

@@ -1,0 +1,126 @@
+"""The operators' requests and answers: what the HTTP API carries, and therefore what `--json` prints.
+
+One struct a noun, one module a part of it. Paths, verbs and HTTP statuses are in `docs/api.md` and the OpenAPI
+document; both sides (server/api and client) use these types, so that neither can drift. Keys are stable: they are only
+added to.
+"""
+
+from __future__ import annotations
+
+from restic_manager.protocol.api.fleet import (
+    ErrorAnswer,
+    ErrorBody,
+    HostLine,
+    HostView,
+    InviteRequest,
+    InviteView,
+    LabelRequest,
+    PauseRequest,
+    PauseView,
+    RenameRequest,
+    ServerView,
+    StatusView,
+)
+from restic_manager.protocol.api.jobs import (
+    Event,
+    GapEvent,
+    JobEvent,
+    JobRequest,
+    JobView,
+    LogEvent,
+    ProgressEvent,
+    RowsEvent,
+    RowsLine,
+)
+from restic_manager.protocol.api.repos import (
+    InitRequest,
+    MaintenanceRequest,
+    MaintenanceView,
+    RepoEdit,
+    RepoRequest,
+    RepoView,
+    SizeView,
+    Variables,
+)
+from restic_manager.protocol.api.schedules import (
+    Explanation,
+    HistoryEntry,
+    NextSlot,
+    PreviewRequest,
+    RunRequest,
+    ScheduleEdit,
+    ScheduleRequest,
+    ScheduleView,
+    Target,
+    WhyView,
+)
+from restic_manager.protocol.api.shapes import (
+    DEFAULT_MAX_PARALLEL,
+    DEFAULT_RETRY_BACKOFF,
+    DEFAULT_STALL_LIMIT,
+    Labels,
+    Parallel,
+    Parts,
+    PauseReason,
+    Retries,
+    Secret,
+)
+from restic_manager.protocol.api.snapshots import (
+    ListState,
+    SnapshotsView,
+    SnapshotView,
+)
+
+__all__ = [
+    "DEFAULT_MAX_PARALLEL",
+    "DEFAULT_RETRY_BACKOFF",
+    "DEFAULT_STALL_LIMIT",
+    "ErrorAnswer",
+    "ErrorBody",
+    "Event",
+    "Explanation",
+    "GapEvent",
+    "HistoryEntry",
+    "HostLine",
+    "HostView",
+    "InitRequest",
+    "InviteRequest",
+    "InviteView",
+    "JobEvent",
+    "JobRequest",
+    "JobView",
+    "LabelRequest",
+    "Labels",
+    "ListState",
+    "LogEvent",
+    "MaintenanceRequest",
+    "MaintenanceView",
+    "NextSlot",
+    "Parallel",
+    "Parts",
+    "PauseReason",
+    "PauseRequest",
+    "PauseView",
+    "PreviewRequest",
+    "ProgressEvent",
+    "RenameRequest",
+    "RepoEdit",
+    "RepoRequest",
+    "RepoView",
+    "Retries",
+    "RowsEvent",
+    "RowsLine",
+    "RunRequest",
+    "ScheduleEdit",
+    "ScheduleRequest",
+    "ScheduleView",
+    "Secret",
+    "ServerView",
+    "SizeView",
+    "SnapshotView",
+    "SnapshotsView",
+    "StatusView",
+    "Target",
+    "Variables",
+    "WhyView",
+]

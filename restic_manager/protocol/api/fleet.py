@@ -1,0 +1,148 @@
+"""What the API carries of the server, its hosts, pauses, and of what goes wrong."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from restic_manager.domain.model import Instant, Name, Seconds, Status
+from restic_manager.protocol.api.shapes import Labels, PauseReason
+
+
+class ErrorBody(Struct, frozen=True, kw_only=True):
+    """What went wrong, for a program and for a person."""
+
+    code: str
+    message: str
+
+
+class ErrorAnswer(Struct, frozen=True, kw_only=True):
+    """The body of every answer that is not 2xx, and what `--json` prints on standard error."""
+
+    error: ErrorBody
+
+
+class ServerView(Struct, frozen=True, kw_only=True):
+    """The server itself."""
+
+    version: str
+    epoch: str
+    started_at: Instant
+    timezone: str
+    listen: str
+    data_dir: str
+
+
+class PauseRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Let no slot run: until an instant, for so many seconds, or (neither) until somebody resumes."""
+
+    reason: PauseReason = ""
+    until: Instant | None = None
+    seconds: Seconds | None = None
+
+
+class PauseView(Struct, frozen=True, kw_only=True):
+    """A pause that holds now: of the fleet, of one host or of one schedule. until: null for until somebody resumes."""
+
+    scope: Literal["fleet", "host", "schedule"]
+    host: str | None
+    schedule: str | None
+    reason: str
+    since: Instant
+    until: Instant | None
+    who: str
+
+
+class HostLine(Struct, frozen=True, kw_only=True):
+    """One host in `status`: is it there, what did it last do, what comes next.
+
+    proven_at: when a backup of it was last restored and found right (kind `verify`).
+    """
+
+    name: str
+    online: bool
+    last_seen_at: Instant | None
+    last_job_id: str | None
+    last_job_status: Status | None
+    last_job_at: Instant | None
+    last_success_at: Instant | None
+    next_slot: Instant | None
+    running: int
+    queued: int
+    proven_at: Instant | None = None
+
+
+class StatusView(Struct, frozen=True, kw_only=True):
+    """The whole fleet at a glance. `problems` are sentences, worst first; empty means nothing is known to be wrong."""
+
+    server: ServerView
+    hosts_total: int
+    hosts_online: int
+    schedules_total: int
+    schedules_enabled: int
+    jobs_queued: int
+    jobs_running: int
+    last_24h: dict[str, int]
+    hosts: tuple[HostLine, ...]
+    problems: tuple[str, ...]
+    pauses: tuple[PauseView, ...] = ()
+
+
+class InviteRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Let a host join under this name; for a known host, let it rejoin."""
+
+    name: str
+    labels: Labels = {}
+
+
+class InviteView(Struct, frozen=True, kw_only=True):
+    """A single-use token (shown once) and the line to paste on the host."""
+
+    name: str
+    token: str
+    expires_at: Instant
+    command: str
+    rejoin: bool
+    note: str | None = None
+
+
+class HostView(Struct, frozen=True, kw_only=True):
+    """One host. `online` means it has a live session now; times are null until they happened.
+
+    proven_at, proven_job_id: the last `verify` that restored a backup of it and found it right.
+    """
+
+    id: str
+    name: str
+    labels: dict[str, str]
+    online: bool
+    state: Literal["invited", "joined"]
+    last_seen_at: Instant | None
+    joined_at: Instant | None
+    agent_version: str | None
+    restic_version: str | None
+    restic_problem: str | None
+    restic_host: str
+    os: str | None
+    timezone: str | None
+    clock_skew: float | None
+    schedule_version: int
+    applied_schedule_version: int
+    refused_entries: tuple[str, ...] = ()
+    proven_at: Instant | None = None
+    proven_job_id: str | None = None
+    pauses: tuple[PauseView, ...] = ()
+
+
+class LabelRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Labels to set and label names to take away."""
+
+    set: Labels = {}
+    remove: Annotated[tuple[Name, ...], Meta(max_length=64)] = ()
+
+
+class RenameRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A new name for a host."""
+
+    name: str
