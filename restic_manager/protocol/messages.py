@@ -107,7 +107,10 @@ class JobClaim(Struct, frozen=True, kw_only=True):
 
 
 class Hello(Message, frozen=True, kw_only=True, tag="hello"):
-    """Agent, first message on `/agent`: who it is now and what it remembers."""
+    """Agent, first message on `/agent`: who it is now and what it remembers.
+
+    machine: the host's own name of itself, by which restic's locks name it.
+    """
 
     protocol: Annotated[int, Meta(ge=1, le=1_000_000)]
     capabilities: Annotated[tuple[ShortText, ...], Meta(max_length=100)] = ()
@@ -115,6 +118,7 @@ class Hello(Message, frozen=True, kw_only=True, tag="hello"):
     restic_version: ShortText | None = None
     restic_problem: LongText | None = None
     os: ShortText
+    machine: ShortText | None = None
     timezone: ShortText
     tzdata: ShortText
     boot_id: ShortText

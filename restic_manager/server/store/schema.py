@@ -81,6 +81,7 @@ hosts = Table(
     Column("restic_version", Text),
     Column("restic_problem", Text),
     Column("os", Text),
+    Column("machine", Text),  # its own name of itself, which restic writes into locks
     Column("timezone", Text),
     Column("tzdata", Text),
     Column("boot_id", Text),

@@ -15,6 +15,7 @@ down_revision = "0004"
 
 def upgrade() -> None:
     """Add the columns and the tables."""
+    op.add_column("hosts", sa.Column("machine", sa.Text(), nullable=True))
     op.add_column("repos", sa.Column("append_only", sa.Boolean(), server_default="0", nullable=False))
     op.add_column("repos", sa.Column("max_parallel", sa.Integer(), server_default="4", nullable=False))
     for name, kind in (
