@@ -1,4 +1,4 @@
-"""A pack goes bad on the disk: the rolling check says which snapshots and files need it, and so does a proof of restore."""
+"""A pack goes bad on the disk: the rolling check says which snapshots and files need it, and so does a verify."""
 
 from __future__ import annotations
 
