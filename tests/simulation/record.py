@@ -33,16 +33,22 @@ def read(path: Path) -> Record:
         chunks: dict[str, list[Any]] = defaultdict(list)
         for row in db.execute("SELECT * FROM log_chunks ORDER BY job_id, first_line"):
             chunks[row["job_id"]].append(row)
-        quarantine = db.execute("SELECT frame, reason FROM quarantine").fetchall()
+        quarantine = db.execute("SELECT frame FROM quarantine").fetchall()
         return Record(
             intervals=read_intervals(db),
             fates=db.execute("SELECT * FROM fates").fetchall(),
             jobs={row["id"]: row for row in db.execute("SELECT * FROM jobs")},
             chunks=chunks,
             set_aside=" ".join(row["frame"] for row in quarantine),
-            early=" ".join(row["frame"] for row in quarantine if "in the future" in row["reason"]),
+            early=read_early(db),
             acked=_acked(db),
         )
+
+
+def read_early(db: sqlite3.Connection) -> str:
+    """Given the server's database, return the text of all it set aside because it was told hours before its time."""
+    rows = db.execute("SELECT frame FROM quarantine WHERE instr(reason, 'in the future') > 0")
+    return " ".join(frame for (frame,) in rows.fetchall())
 
 
 def read_acked(path: Path) -> dict[tuple[str, str], int]:
