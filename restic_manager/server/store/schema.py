@@ -282,6 +282,7 @@ jobs = Table(
     Column("result", Text),  # JSON, domain.results.Result: what any kind but a backup found out or did
     Column("caused_by", String(64)),  # the job whose end the server made this one for
     Column("rows_kept", BigInteger, nullable=False, server_default="0"),  # of its listing, in job_rows
+    Column("rows_text", BigInteger, nullable=False, server_default="0"),  # what these take, in characters
 )
 Index("ix_jobs_host_status_finished", jobs.c.host_id, jobs.c.status, jobs.c.finished_at)
 Index("ix_jobs_host_serial", jobs.c.host_id, jobs.c.serial)

@@ -34,6 +34,7 @@ def upgrade() -> None:
     op.add_column("jobs", sa.Column("result", sa.Text(), nullable=True))
     op.add_column("jobs", sa.Column("caused_by", sa.String(length=64), nullable=True))
     op.add_column("jobs", sa.Column("rows_kept", sa.BigInteger(), server_default="0", nullable=False))
+    op.add_column("jobs", sa.Column("rows_text", sa.BigInteger(), server_default="0", nullable=False))
     op.create_index("ix_jobs_host_kind_serial", "jobs", ["host_id", "kind", "serial"], unique=False)
     _listings()
     _snapshots()
