@@ -41,6 +41,7 @@ class HostRow(Struct, frozen=True, kw_only=True):
     restic_version: str | None
     restic_problem: str | None
     os: str | None
+    machine: str | None
     timezone: str | None
     tzdata: str | None
     boot_id: str | None
@@ -202,6 +203,7 @@ def note_hello(tx: Connection, host_id: str, hello: Hello, *, clock_offset: floa
             restic_version=hello.restic_version,
             restic_problem=hello.restic_problem,
             os=hello.os,
+            machine=hello.machine,
             timezone=hello.timezone,
             tzdata=hello.tzdata,
             boot_id=hello.boot_id,

@@ -20,6 +20,7 @@ from sqlalchemy import Connection, func, select
 from restic_manager.domain.errors import ConflictError, InputError, NotFoundError
 from restic_manager.domain.model import RepoAccess, Status, new_id
 from restic_manager.domain.names import check_name
+from restic_manager.protocol.api import DEFAULT_MAX_PARALLEL
 from restic_manager.restic.checks import check_password, check_repo_env, check_repo_url, hide_password
 from restic_manager.server.store import events
 from restic_manager.server.store.references import refuse_taken_name, resolve_id
@@ -33,11 +34,13 @@ MAX_ACCESS_TEXT: Final = 128 << 10
 
 _PASSWORD: Final = "repo-password"  # noqa: S105 - the purpose's name
 _ENV: Final = "repo-env"
+_MAINTAINER_ENV: Final = "repo-maintainer-env"
 _env = msgspec.json.Decoder(dict[str, str])
+_names = msgspec.json.Decoder(tuple[str, ...])
 
 
 class RepoRow(Struct, frozen=True, kw_only=True):
-    """One repository, without its secrets."""
+    """One repository, without its secrets. Its columns are told in `schema`."""
 
     id: str
     name: str
@@ -45,6 +48,16 @@ class RepoRow(Struct, frozen=True, kw_only=True):
     env_names: tuple[str, ...]
     created_at: datetime
     removed_at: datetime | None
+    append_only: bool = False
+    max_parallel: int = DEFAULT_MAX_PARALLEL
+    chunker_from: str | None = None
+    maintainer_id: str | None = None
+    maintainer_url: str | None = None
+    maintainer_env_names: tuple[str, ...] = ()
+    part_read: int | None = None
+    parts: int | None = None
+    listed_at: datetime | None = None
+    changed_at: datetime | None = None
 
 
 class RepoUse(NamedTuple):
@@ -224,5 +237,5 @@ def _grouped(rows: Any) -> dict[str, tuple[str, ...]]:
 
 
 def _row(row: Any) -> RepoRow:
-    names = msgspec.json.decode(row["env_names"], type=tuple[str, ...])
-    return RepoRow(**{**row, "env_names": names})
+    lists = {name: _names.decode(row[name]) for name in ("env_names", "maintainer_env_names")}
+    return RepoRow(**{**row, **lists})
