@@ -22,13 +22,16 @@ def upgrade() -> None:
         ("chunker_from", sa.String(length=64)),
         ("maintainer_id", sa.String(length=64)),
         ("maintainer_url", sa.Text()),
+    ):
+        op.add_column("repos", sa.Column(name, kind, nullable=True))
+    op.add_column("repos", sa.Column("maintainer_env_names", sa.Text(), server_default="[]", nullable=False))
+    for name, number in (
         ("part_read", sa.Integer()),
         ("parts", sa.Integer()),
         ("listed_at", sa.BigInteger()),
         ("changed_at", sa.BigInteger()),
     ):
-        op.add_column("repos", sa.Column(name, kind, nullable=True))
-    op.add_column("repos", sa.Column("maintainer_env_names", sa.Text(), server_default="[]", nullable=False))
+        op.add_column("repos", sa.Column(name, number, nullable=True))
     op.add_column("schedules", sa.Column("retention", sa.Text(), nullable=True))
     op.add_column("schedules", sa.Column("guards", sa.Text(), nullable=True))
     op.add_column("jobs", sa.Column("result", sa.Text(), nullable=True))
