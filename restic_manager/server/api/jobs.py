@@ -1,4 +1,4 @@
-"""`/v1/jobs`: list, show, cancel, follow, listings; and the operations that make a job: run a schedule now, create a repository.
+"""`/v1/jobs`: list, show, cancel, follow, read listings; and what makes a job: run a schedule now, create a repository.
 
 Thin over the dispatcher and `store.job_lists`. It decides nothing.
 """

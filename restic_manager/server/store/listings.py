@@ -88,7 +88,8 @@ _COUNT = (
 
 def kept(tx: Connection, job_id: str) -> int:
     """Given a job, return how many of its rows are kept now."""
-    return tx.execute(_COUNTERS, {"job_id": job_id}).one()[0]
+    count: int = tx.execute(_COUNTERS, {"job_id": job_id}).scalar_one()
+    return count
 
 
 def read(tx: Connection, job_id: str, *, after: int = 0, most_text: int = READ_TEXT) -> list[Chunk]:
