@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -184,7 +185,7 @@ def test_paths_that_are_not_text_are_found(main: Fleet) -> None:
 @pytest.mark.parametrize(
     "wanted", [{"path": "etc"}, {"path": "/" + "a/" * 500}, {"path": "/a\\b"}, {"tag": "a,b"}, {"tag": ""}]
 )
-def test_what_can_be_no_path_or_tag_is_refused(main: Fleet, wanted: dict[str, str]) -> None:
+def test_what_can_be_no_path_or_tag_is_refused(main: Fleet, wanted: dict[str, Any]) -> None:
     with pytest.raises(InputError):
         main.ids(**wanted)
 
