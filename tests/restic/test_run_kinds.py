@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 import trio
+from msgspec.structs import replace
 
 from restic_manager.domain.model import Limits, Outcome, RepoAccess, Status
-from restic_manager.domain.results import FateRow, ForgetStats, ListStats, NodeRow, Row, VerifyStats
+from restic_manager.domain.results import FateRow, ForgetStats, ListStats, NodeRow, Row, SnapshotRow, VerifyStats
 from restic_manager.domain.retention import Retention
 from restic_manager.domain.specs import (
     BackupSpec,
@@ -238,6 +239,67 @@ async def test_ls_rows(world: World) -> None:
     assert [row.path for row in world.rows if isinstance(row, NodeRow)] == [
         "/etc", "/etc/one", "/etc/two",
     ]  # fmt: skip
+
+
+# -- the newest -------------------------------------------------------------------------------------------------------
+
+
+async def test_where_no_snapshot_is_named_the_newest_is_meant(world: World) -> None:
+    first, second = await world.saved(), await world.saved()
+    await world.run(BackupSpec(paths=(str(world.data),)), schedule_id="sch-2")
+    specs: list[tuple[LsSpec | RestoreSpec | DiffSpec | TagSpec, str, list[str]]] = [
+        (LsSpec(), "ls", [second, "/"]),
+        (RestoreSpec(target=str(world.folder / "t")), "restore", [second]),
+        (DiffSpec(), "diff", [first, second]),
+        (TagSpec(add=("x",)), "tag", [second]),
+    ]
+    for spec, command, wanted in specs:
+        outcome = await world.run(replace(spec, restic_host="web1", schedule_id="sch-1"))
+        assert outcome.status is Status.SUCCEEDED, (spec, outcome)
+        (asked,) = world.asked(command)
+        assert asked[asked.index("--") + 1 :] == wanted
+        looked_up = [line for line in world.asked("snapshots") if "--tag=rm:sch-1" in line and "--host=web1" in line]
+        assert looked_up
+    assert any(f"snapshot {first[:8]} of host web1 and schedule sch-1, made at 20" in line for line in world.lines)
+    assert [row for row in world.rows if isinstance(row, SnapshotRow)] == [], "the look-up is not the listing"
+
+
+async def test_there_may_be_none_that_is_the_newest(world: World) -> None:
+    nothing = await world.run(LsSpec(restic_host="web1"))
+    assert nothing.error is not None
+    assert nothing.error.code == "snapshot_missing"
+    assert "There is no snapshot of host web1 here." in nothing.error.message
+    await world.saved()
+    alone = await world.run(DiffSpec(schedule_id="sch-1"))
+    assert alone.error is not None
+    assert alone.error.code == "snapshot_missing"
+    assert "only one snapshot" in alone.error.message
+    assert world.asked("ls") == world.asked("diff") == []
+
+
+async def test_a_seed_that_is_not_said_is_the_job_s_own(world: World) -> None:
+    await world.saved()
+    for number in range(2):
+        outcome = await world.run(VerifySpec(schedule_id="sch-1", live=False), job_id="job-7")
+        assert outcome.status is not Status.CANCELLED, number
+    told = {line for line in world.lines if "seed" in line}
+    assert told == {f"the sample is the one of seed {proving.seed_of('job-7')}"}
+    assert proving.seed_of("job-7") != proving.seed_of("job-8")
+
+
+async def test_a_rolling_check_whose_order_names_no_part_reads_no_data(world: World) -> None:
+    outcome = await world.run(CheckSpec(rolling=28))
+    assert outcome.status is Status.SUCCEEDED
+    assert "the order does not say which part of the data is next, so none is read" in world.lines
+    (asked,) = world.asked("check")
+    assert not any("subset" in word for word in asked)
+
+
+async def test_a_forget_of_nothing_is_no_order(world: World) -> None:
+    outcome = await world.run(ForgetSpec())
+    assert outcome.error is not None
+    assert outcome.error.code == "invalid_input"
+    assert world.fake.invocations() == []
 
 
 # -- the sample of a verify -------------------------------------------------------------------------------------------
