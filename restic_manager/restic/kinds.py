@@ -19,8 +19,10 @@ from restic_manager.domain.specs import (
     CheckSpec,
     CopySpec,
     DiffSpec,
+    DumpSpec,
     FindSpec,
     ForgetSpec,
+    LocksSpec,
     LsSpec,
     PruneSpec,
     RestoreSpec,
@@ -38,7 +40,9 @@ from restic_manager.restic.answers.snapshots import SnapshotsReader
 from restic_manager.restic.answers.upkeep import CheckReader, PackFilesReader, PruneReader, StatsReader, TagReader
 from restic_manager.restic.command import Command, Setting, probe_command
 from restic_manager.restic.commands import keeping, reading, restoring
+from restic_manager.restic.dumping import dump
 from restic_manager.restic.forgetting import forget, forget_named, missing_snapshots
+from restic_manager.restic.locking import list_locks
 from restic_manager.restic.newest import name_snapshots
 from restic_manager.restic.output import Heard
 from restic_manager.restic.proving import verify
@@ -60,6 +64,8 @@ OtherSpec = (
     | DiffSpec
     | TagSpec
     | SnapshotsSpec
+    | LocksSpec
+    | DumpSpec
 )
 """Every spec but those of backup and init."""
 
@@ -106,6 +112,10 @@ async def carry_out(work: Work, spec: OtherSpec) -> Outcome:  # noqa: C901, PLR0
         case DiffSpec():
             diff = partial(reading.diff_command, setting, spec)
             return await _list(work, DiffReader(), diff(), diff(text=True))
+        case LocksSpec():
+            return await list_locks(work)
+        case DumpSpec():
+            return await dump(work, spec)
 
 
 async def _unlock(work: Work, spec: UnlockSpec) -> Outcome:

@@ -18,6 +18,7 @@ from restic_manager.domain.specs import (
     CheckSpec,
     CopySpec,
     DiffSpec,
+    DumpSpec,
     FindSpec,
     ForgetPolicy,
     ForgetSpec,
@@ -121,6 +122,7 @@ def policy(**keep: Any) -> ForgetPolicy:
             ["tag", "--json", "--add=--x", "--remove=y", "--", ID],
         ),
         (reading.snapshots_command(SETTING, SnapshotsSpec(restic_host="web1")), ["snapshots", "--json", "--host=web1"]),
+        (reading.dump_command(SETTING, ID, "/caf\\xe9"), ["dump", "--", ID, "/caf\udce9"]),
         (reading.ls_command(SETTING, LsSpec(snapshot=ID)), ["ls", "--json", "--", ID, "/"]),
         (
             reading.ls_command(SETTING, LsSpec(snapshot=ID, path="/caf\\xe9", recursive=True), text=True),
@@ -257,6 +259,8 @@ def every_command(spec: Spec) -> list[Command]:
             return [keeping.tag_command(SETTING, spec)]
         case LsSpec():
             return [reading.ls_command(SETTING, spec)]
+        case DumpSpec():
+            return [reading.dump_command(SETTING, spec.snapshot, spec.path)]
     raise AssertionError(spec)
 
 
@@ -276,6 +280,7 @@ def test_nothing_that_looks_like_an_option_becomes_one(text: str) -> None:
         RestoreSpec(snapshot=ID, target=path, paths=(path,), includes=(pattern,)),
         FindSpec(patterns=(pattern,)),
         LsSpec(snapshot=ID, path=path),
+        DumpSpec(snapshot=ID, path=path),
         TagSpec(snapshots=(ID,), add=(text,)),
         ForgetSpec(policies=(policy(last=1, tags=(text,)),)),
     ]
@@ -341,6 +346,8 @@ def test_the_samples_are_fine(spec: Spec) -> None:
         (LsSpec(snapshot=ID, path="a"), "'a'"),
         (FindSpec(patterns=("a",), oldest=AT, newest=AT - timedelta(1)), "exchange"),
         (DiffSpec(old=ID, new="x"), "'x'"),
+        (DumpSpec(snapshot="latest", path="/a"), "'latest'"),
+        (DumpSpec(snapshot=ID, path="a"), "'a'"),
         (TagSpec(snapshots=(ID,)), "no tag"),
         (TagSpec(snapshots=(ID,), add=("a",), remove=("a",)), "'a'"),
         (TagSpec(snapshots=(ID,), remove=("rm:s1",)), "rm:s1"),
@@ -442,3 +449,9 @@ def test_what_goes_differently_is_told() -> None:
 def test_times_are_said_in_utc() -> None:
     command = reading.find_command(SETTING, FindSpec(patterns=("x",), oldest=datetime(2026, 1, 2, tzinfo=UTC)))
     assert "--oldest=2026-01-02 00:00:00 +0000" in words(command)
+
+
+def test_no_command_line_leaves_the_snapshot_open() -> None:
+    for spec in (RestoreSpec(restic_host="h", target="/t"), LsSpec(restic_host="h")):
+        with pytest.raises(ValueError, match="newest"):
+            every_command(spec)

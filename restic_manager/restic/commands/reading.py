@@ -1,6 +1,6 @@
-"""Command lines of what asks a repository: snapshots, ls, find, diff. Pure.
+"""Command lines of what asks a repository: snapshots, ls, find, diff, dump. Pure.
 
-Each but snapshots comes in JSON and in text: JSON shows what is not UTF-8 as U+FFFD, text shows the bytes.
+ls, find and diff come in JSON and in text: JSON shows what is not UTF-8 as U+FFFD, text shows the bytes.
 """
 
 from __future__ import annotations
@@ -45,6 +45,11 @@ def diff_command(setting: Setting, spec: DiffSpec, *, text: bool = False) -> Com
     if spec.metadata:
         words.append("--metadata")
     return setting.command(*words, "--", chosen(spec.old), chosen(spec.new))
+
+
+def dump_command(setting: Setting, snapshot: str, path: str) -> Command:
+    """Given a file of a snapshot, return what writes its bytes to stdout. Of a folder it would be an archive."""
+    return setting.command("dump", "--", snapshot, text_to_path(path))
 
 
 def _json(text: bool) -> list[Word]:
