@@ -163,20 +163,17 @@ def last_failures(tx: Connection, repo_ids: Sequence[str]) -> dict[str, Failed]:
 
 def prune(tx: Connection, now: datetime) -> int:
     """Take at most a bite of the server's own lists away that are over for long enough; return how many."""
-    query = (
-        select(jobs.c.id)
-        .join(repos, repos.c.id == jobs.c.repo_id)
-        .where(
-            jobs.c.kind == Kind.SNAPSHOTS.value,
-            jobs.c.actor_kind == Actor.SERVER.value,
-            or_(
-                jobs.c.status.in_(_GOOD) & (jobs.c.created_at < now - KEPT),
-                jobs.c.status.in_(_BAD) & (jobs.c.created_at < now - KEPT_FAILED),
-            ),
-        )
-        .limit(history.BITE)
-    )
-    found = list(tx.execute(query).scalars())
+    found: list[str] = []
+    for part in chunks(list(tx.execute(select(repos.c.id)).scalars())):
+        for statuses, before in ((_GOOD, now - KEPT), (_BAD, now - KEPT_FAILED)):
+            query = select(jobs.c.id).where(
+                jobs.c.repo_id.in_(part),
+                jobs.c.kind == Kind.SNAPSHOTS.value,
+                jobs.c.status.in_(statuses),
+                jobs.c.actor_kind == Actor.SERVER.value,
+                jobs.c.created_at < before,
+            )
+            found += tx.execute(query.limit(history.BITE - len(found))).scalars()
     history.forget_jobs(tx, found)
     return len(found)
 
@@ -202,13 +199,16 @@ def _standing(
 def _lists(
     tx: Connection, repo_id: str, which: ColumnElement[bool], since: datetime | None = None
 ) -> Sequence[Row[Any]]:
-    """Return the whole lists of a repository asked for (after an instant), newest first."""
+    """Return the whole lists of a repository asked for (after an instant), newest first.
+
+    Sorted here: asked to sort by serial, SQLite would walk through all jobs of the repository. `prune` keeps them few.
+    """
     query = select(jobs).where(
         jobs.c.repo_id == repo_id, jobs.c.kind == Kind.SNAPSHOTS.value, which, jobs.c.spec == _WHOLE
     )
     if since is not None:
         query = query.where(jobs.c.created_at > since)
-    return tx.execute(query.order_by(jobs.c.serial.desc()).limit(_RECENT)).all()
+    return sorted(tx.execute(query), key=lambda row: -row.serial)
 
 
 def _failures(tx: Connection, repo_id: str, since: datetime | None) -> int:
