@@ -83,7 +83,7 @@ async def lists_within(agent: ScriptedAgent, seconds: float) -> CommandRun:
 
 async def test_a_repository_that_nothing_has_used_is_left_alone(tmp_path: Path, autojump_clock: MockClock) -> None:
     async with kept(tmp_path) as (world, repo, (host_id,)), world.agent(host_id, **KINDS) as agent:
-        assert await agent.hears_nothing(CommandRun, 3 * 86_400)
+        assert await agent.hears_nothing(CommandRun, 6 * 3_600)
         assert await repo.lists() == []
 
 
