@@ -66,16 +66,18 @@ class Api:
 class Follower:
     """A client that reads a stream as slowly as a test likes."""
 
-    def __init__(self, app: ASGIApp, ref: str, flags: str) -> None:
-        self.app, self.ref, self.flags = app, ref, flags
+    def __init__(
+        self, app: ASGIApp, ref: str, flags: str, *, what: str = "events", decoder: msgspec.json.Decoder[Any] = _event
+    ) -> None:
+        self.app, self.ref, self.flags, self.what, self.decoder = app, ref, flags, what, decoder
         self.hang_up, self.over = trio.Event(), trio.Event()
         self.taking = trio.Event()
         self.taking.set()
         self.ended = False
-        self._in, self._out = trio.open_memory_channel[Event](100_000)
+        self._in, self._out = trio.open_memory_channel[Any](100_000)
 
     async def run(self) -> None:
-        path, _, query = f"/v1/jobs/{self.ref}/events{self.flags}".partition("?")
+        path, _, query = f"/v1/jobs/{self.ref}/{self.what}{self.flags}".partition("?")
         scope: dict[str, Any] = {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.3"},
@@ -103,7 +105,7 @@ class Follower:
         async def send(message: Message) -> None:
             await self.taking.wait()
             for line in message.get("body", b"").splitlines():
-                self._in.send_nowait(_event.decode(line))
+                self._in.send_nowait(self.decoder.decode(line))
             if message["type"] == "http.response.body" and not message.get("more_body"):
                 self.ended = True
                 self._in.close()
@@ -111,11 +113,11 @@ class Follower:
         await self.app(scope, receive, send)
         self.over.set()
 
-    async def next(self, within: float = 10.0) -> Event:
+    async def next(self, within: float = 10.0) -> Any:
         with trio.fail_after(within):
             return await self._out.receive()
 
-    async def rest(self, within: float = 10.0) -> list[Event]:
+    async def rest(self, within: float = 10.0) -> list[Any]:
         with trio.fail_after(within):
             return [event async for event in self._out]
 

@@ -12,7 +12,7 @@ from restic_manager.domain.dispatching import Reason, Why
 from restic_manager.domain.model import Progress, Status
 from restic_manager.protocol.api import JobView
 from restic_manager.server.hub import Hub
-from restic_manager.server.store import job_lists, job_rows, queue, schema
+from restic_manager.server.store import job_lists, job_rows, listings, queue, schema
 from restic_manager.server.store.job_rows import JobRow
 from restic_manager.server.store.references import names_of
 
@@ -126,4 +126,5 @@ def _view(
         result=state.result,
         caused_by=row.caused_by,
         rows=row.rows_kept,
+        warnings=() if (remark := listings.remark(row)) is None else (remark,),
     )

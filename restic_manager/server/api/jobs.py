@@ -1,4 +1,4 @@
-"""`/v1/jobs`: list, show, cancel, follow; and the operations that make a job: run a schedule now, create a repository.
+"""`/v1/jobs`: list, show, cancel, follow, read listings; and what makes a job: run a schedule now, create a repository.
 
 Thin over the dispatcher and `store.job_lists`. It decides nothing.
 """
@@ -13,8 +13,9 @@ from msgspec import Meta, Struct
 from sqlalchemy import Connection
 
 from restic_manager.domain.model import Status
-from restic_manager.protocol.api import Event, InitRequest, JobView, RunRequest
+from restic_manager.protocol.api import Event, InitRequest, JobView, RowsLine, RunRequest
 from restic_manager.server.api.follow import Emit, JsonLines, follow_job
+from restic_manager.server.api.follow_rows import follow_rows
 from restic_manager.server.api.job_views import views
 from restic_manager.server.api.operations import Call, Operation
 from restic_manager.server.api.pauses import view
@@ -42,6 +43,13 @@ class EventsQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     follow: Annotated[int, Meta(ge=0, le=1)] = 0
     logs: Annotated[int, Meta(ge=0, le=1)] = 1
     attempts: Annotated[int, Meta(ge=0, le=1)] = 0
+
+
+class RowsQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which rows: those after the first so many. follow, 0 or 1: stay until the job has ended."""
+
+    after: Annotated[int, Meta(ge=0, le=2**53)] = 0
+    follow: Annotated[int, Meta(ge=0, le=1)] = 0
 
 
 async def list_jobs(services: Services, call: Call[None, JobsQuery]) -> list[JobView]:
@@ -88,6 +96,17 @@ async def events(services: Services, call: Call[None, EventsQuery]) -> JsonLines
             with_logs=bool(query.logs),
             attempts=bool(query.attempts),
         )
+
+    return JsonLines(produce)
+
+
+async def rows(services: Services, call: Call[None, RowsQuery]) -> JsonLines:
+    """Stream a job's listing."""
+    query = call.query
+    job = await services.store.read(lambda tx: job_lists.resolve(tx, call.path["ref"]))
+
+    async def produce(emit: Emit) -> None:
+        await follow_rows(services, job.id, emit, after=query.after, follow=bool(query.follow))
 
     return JsonLines(produce)
 
@@ -151,6 +170,17 @@ OPERATIONS: Final = (
         handler=events,
         query=EventsQuery,
         response=Event,
+        media_type="application/jsonl",
+    ),
+    Operation(
+        method="GET",
+        path="/v1/jobs/{ref}/rows",
+        name="job_rows",
+        summary="What the job has listed, many rows a line, and (followed) what it lists further; the last line is the "
+        "job",
+        handler=rows,
+        query=RowsQuery,
+        response=RowsLine,
         media_type="application/jsonl",
     ),
     Operation(
