@@ -80,7 +80,7 @@ class Load(NamedTuple):
     repo_id: str
     job_id: str
     alone: bool = False
-    count: int = 1
+    jobs: int = 1
 
 
 class Why(StrEnum):
@@ -98,13 +98,13 @@ class Why(StrEnum):
 class Reason(NamedTuple):
     """Why a job waits, for which job, where it is one, and on which repository, where it is for that.
 
-    count: how many are on the repository, where it is full.
+    jobs: so many are on the repository, where it is full.
     """
 
     why: Why
     job_id: str | None = None
     repo_id: str | None = None
-    count: int = 0
+    jobs: int = 0
 
 
 class Choice(Struct, frozen=True):
@@ -128,12 +128,12 @@ class _Repo:
         self.kept = 0  # so many places are kept for other queued jobs
         self.before: str | None = None  # the first of these
 
-    def occupy(self, job_id: str, *, alone: bool, count: int = 1) -> None:
+    def occupy(self, job_id: str, *, alone: bool, jobs: int = 1) -> None:
         if alone:
             self.alone = self.alone or job_id
         else:
             self.shared = self.shared or job_id
-            self.shares += count
+            self.shares += jobs
 
     def keep(self, job_id: str, *, alone: bool) -> None:
         if alone:
@@ -185,7 +185,7 @@ def choose(
         return found
 
     for load in loads:
-        repo_of(load.repo_id).occupy(load.job_id, alone=load.alone, count=load.count)
+        repo_of(load.repo_id).occupy(load.job_id, alone=load.alone, jobs=load.jobs)
     for one in working:
         hosts.setdefault(one.host_id, _Host()).occupy(one.job_id, one.kind, one.repo_id)
     send: list[str] = []
