@@ -17,7 +17,7 @@ from sqlalchemy import Connection, select
 from restic_manager.domain.errors import StorageError
 from restic_manager.domain.instants import duration_text
 from restic_manager.server.services import Services
-from restic_manager.server.store import expiry, history, hosts, jobs, listings, pause_changes, pauses
+from restic_manager.server.store import expiry, history, hosts, jobs, listings, pause_changes, pauses, relisting
 from restic_manager.server.store.job_rows import UNFINISHED
 from restic_manager.server.store.ripple import Ripple
 from restic_manager.server.store.schema import hosts as host_rows
@@ -126,9 +126,11 @@ class Janitor:
         return None if next_end is None else max(0.0, (next_end - services.clock.now()).total_seconds())
 
     async def forget_listings(self) -> None:
-        """Take the rows of listing jobs away that ended a while ago."""
+        """Take the rows of listing jobs away that ended a while ago, and old jobs that only listed for the server."""
         now = self._services.clock.now()
         while await self._services.store.write(lambda tx: listings.prune(tx, now)):
+            pass
+        while await self._services.store.write(lambda tx: relisting.prune(tx, now)) == history.BITE:
             pass
 
     async def prune(self) -> None:
