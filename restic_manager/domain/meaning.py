@@ -10,7 +10,6 @@ from msgspec.structs import replace
 from restic_manager.domain.errors import InputError
 from restic_manager.domain.model import Kind, Spec
 from restic_manager.domain.specs import (
-    CheckSpec,
     CopySpec,
     DiffSpec,
     DumpSpec,
@@ -53,14 +52,6 @@ def aimed(spec: Spec, restic_host: str) -> Spec:
     if unsaid and spec.restic_host is None and spec.schedule_id is None:
         return replace(spec, restic_host=restic_host)
     return spec
-
-
-def check_wish(spec: Spec) -> None:
-    """Given a spec as somebody wants it, raise InputError where it says something that only an order can."""
-    if isinstance(spec, CheckSpec) and spec.rolling is not None and spec.read is not None:
-        raise InputError(
-            f"a check reads one certain part of the data, or of {spec.rolling} parts the next one each time: say one"
-        )
 
 
 def check_scheduled(spec: Spec, kind: Kind) -> None:

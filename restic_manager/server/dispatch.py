@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Final
 
@@ -46,7 +47,7 @@ class Dispatcher:
         self._sealer = sealer
         self._bell = Bell()
         self._hosts: dict[str, None] = {}  # a set that keeps its order: who rang first is looked at first
-        self._freed: dict[str, bool] = {}
+        self._repos: dict[str, None] = {}  # on which something ended, or changed
         self._left: set[str] = set()
         self._moved = False
         self._turn: datetime | None = None  # when the next attempt has its turn; looked for at the start
@@ -62,8 +63,7 @@ class Dispatcher:
             self._hub.send(host_id, message)
         self._hub.ring(ripple.jobs)
         self._hosts.update(dict.fromkeys(ripple.hosts))
-        for repo_id, exclusive in ripple.repos.items():
-            self._freed[repo_id] = self._freed.get(repo_id, False) or exclusive
+        self._repos.update(dict.fromkeys(sorted(ripple.repos)))
         self._moved = self._moved or ripple.homeless
         if ripple.hosts or ripple.repos or ripple.homeless:
             self._bell.ring()
@@ -81,6 +81,11 @@ class Dispatcher:
         self._moved = True
         self._bell.ring()
 
+    def look_at(self, repo_ids: Iterable[str]) -> None:
+        """Repositories have changed so that more may go on there now (they take more jobs at once, say)."""
+        self._repos.update(dict.fromkeys(repo_ids))
+        self._bell.ring()
+
     def look_everywhere(self) -> None:
         """Look at every host that is there: what was changed without a ring (who runs what, say) is found by this."""
         self._hosts.update(dict.fromkeys(sorted(self._hub.online_hosts())))
@@ -93,7 +98,7 @@ class Dispatcher:
         """Look and send whenever rung, and when an attempt has its turn, for ever."""
         look = True  # at the start for the turns alone: no host is there yet
         while True:
-            while look or self._hosts or self._freed or self._left or self._moved:
+            while look or self._hosts or self._repos or self._left or self._moved:
                 try:
                     await self._round()
                     look = False
@@ -114,8 +119,8 @@ class Dispatcher:
 
     async def _round(self) -> None:
         """Look at what was rung for, at most ROUND hosts of it, and send what may be sent."""
-        hosts_, freed, left, moved = self._hosts, self._freed, self._left, self._moved
-        self._hosts, self._freed, self._left, self._moved = {}, {}, set(), False
+        hosts_, repos_, left, moved = self._hosts, self._repos, self._left, self._moved
+        self._hosts, self._repos, self._left, self._moved = {}, {}, set(), False
         online = self._hub.online_hosts()
         now = self._clock.now()
         ripple = Ripple()
@@ -124,16 +129,16 @@ class Dispatcher:
 
         def look(tx: Connection) -> list[tuple[str, CommandRun]]:
             wanted = dict.fromkeys(hosts_)
-            wanted.update(dict.fromkeys(sorted(queue.hosts_of_freed(tx, freed))))
+            free = set(repos_)
             for host_id in left:
-                wanted.update(dict.fromkeys(sorted(queue.hosts_behind(tx, host_id))))
+                free |= queue.repos_of_queue(tx, host_id)
             if moved:
                 wanted.update(dict.fromkeys(sorted(queue.rehome(tx, online=online))))
             wanted.update(dict.fromkeys(retries.hosts_with_turns(tx, self._turns_seen, now)))
             turns[:] = [retries.next_turn(tx, now)]
             there = [host_id for host_id in wanted if host_id in online]
             rest[:] = there[ROUND:]
-            orders = queue.take(tx, there[:ROUND], online=online, now=now)
+            orders = queue.take(tx, there[:ROUND], repo_ids=free, online=online, now=now)
             written = write_orders(tx, orders, unseal=self._sealer.unseal)
             end_shut(tx, written, now=now, ripple=ripple)
             return written.messages
@@ -142,8 +147,7 @@ class Dispatcher:
             messages = await self._store.write(look)
         except BaseException:
             self._hosts.update(hosts_)
-            for repo_id, exclusive in freed.items():
-                self._freed[repo_id] = self._freed.get(repo_id, False) or exclusive
+            self._repos.update(repos_)
             self._left |= left
             self._moved = self._moved or moved
             raise

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, select
 
 from restic_manager.domain import lifecycle, retrying
 from restic_manager.domain.lifecycle import INIT_FAILED, Step, made_repository
+from restic_manager.domain.meaning import other_repo
 from restic_manager.domain.model import Actor, Failure, InitSpec, Kind, Status, attempt_job_id, new_id
 from restic_manager.domain.retrying import SUPERSEDED, Enough
 from restic_manager.protocol.messages import CommandCancel
@@ -24,7 +25,6 @@ from restic_manager.server.store.job_rows import UNFINISHED, JobRow
 from restic_manager.server.store.ripple import Ripple
 from restic_manager.server.store.schema import assignments, hosts, jobs, repos, schedules
 
-_EXCLUSIVE: Final = tuple(kind.value for kind in Kind if kind.exclusive)
 _WELL: Final = frozenset({Status.SUCCEEDED, Status.WARNING, Status.CANCELLED})
 
 
@@ -85,7 +85,7 @@ def host_removed(tx: Connection, host_id: str, now: datetime) -> Ripple:
     """
     ripple = Ripple()
     for job in unfinished(tx, host_id):
-        if job.kind.exclusive and job.state.sent_at is None and job.actor is Actor.SERVER:
+        if job.kind is Kind.INIT and job.state.sent_at is None and job.actor is Actor.SERVER:
             others = [other for other in hosts_of_repo(tx, job.repo_id) if other != host_id]
             if others:
                 job_rows.move(tx, job.id, others[0])
@@ -108,10 +108,10 @@ def unfinished(tx: Connection, host_id: str) -> list[JobRow]:
 
 
 def unfinished_init(tx: Connection, repo_id: str) -> str | None:
-    """Given a repository, return the id of the oldest exclusive job on it that is not over, None if there is none."""
+    """Given a repository, return the id of the oldest init of it that is not over, None if there is none."""
     found: str | None = tx.execute(
         select(jobs.c.id)
-        .where(jobs.c.repo_id == repo_id, jobs.c.kind.in_(_EXCLUSIVE), jobs.c.status.in_(UNFINISHED))
+        .where(jobs.c.repo_id == repo_id, jobs.c.kind == Kind.INIT.value, jobs.c.status.in_(UNFINISHED))
         .order_by(jobs.c.serial)
         .limit(1)
     ).scalar()
@@ -124,7 +124,7 @@ def is_anothers(job: JobRow, host_id: str) -> bool:
     An init that was never sent moves to a host that is there. So a server put back to an old copy may give it to
     another host than the one that knows it: that one's claim is true, of a time this server has forgotten.
     """
-    return job.host_id != host_id and not job.kind.exclusive
+    return job.host_id != host_id and job.kind is not Kind.INIT
 
 
 def hosts_of_repo(tx: Connection, repo_id: str) -> list[str]:
@@ -161,10 +161,13 @@ def supersede(tx: Connection, waiting: list[JobRow], why: str, *, now: datetime,
 def _ended(tx: Connection, job: JobRow, *, was_over: bool, now: datetime, ripple: Ripple, follow_up: bool) -> None:
     ripple.hosts.add(job.host_id)
     ripple.over.append((job.host_id, job.id))
-    ripple.freed(job.repo_id, exclusive=job.kind.exclusive)
+    ripple.repos.add(job.repo_id)
+    source = other_repo(job.spec)
+    if source is not None:
+        ripple.repos.add(source)
     if job.state.tell_host:
         ripple.cancels.append((job.host_id, cancel_message(job)))
-    if job.kind.exclusive:
+    if job.kind is Kind.INIT:
         _init_ended(tx, job, now=now, ripple=ripple)
     elif follow_up and (was_over or job.status not in _WELL):
         _go_on(tx, job, now=now, ripple=ripple)

@@ -17,7 +17,6 @@ from restic_manager.server.store.schema import assignments, fates, hosts, jobs, 
 
 _GOOD: Final = (Status.SUCCEEDED.value, Status.WARNING.value)
 _OUTCOMES: Final = tuple(status.value for status in Status if status.terminal)
-_INITS: Final = tuple(kind.value for kind in Kind if kind.exclusive)
 SAMPLE: Final = 200
 """At most so many rows of one sort of trouble are told in full."""
 
@@ -165,7 +164,7 @@ def schedule_counts(tx: Connection) -> tuple[int, int]:
 
 def unfinished_inits(tx: Connection) -> list[job_rows.JobRow]:
     """Return jobs that make repositories and are not over."""
-    query = select(jobs).where(jobs.c.status.in_(job_rows.UNFINISHED), jobs.c.kind.in_(_INITS)).limit(SAMPLE)
+    query = select(jobs).where(jobs.c.status.in_(job_rows.UNFINISHED), jobs.c.kind == Kind.INIT.value).limit(SAMPLE)
     return [job_rows.row_of(row) for row in tx.execute(query)]
 
 

@@ -12,12 +12,12 @@ from restic_manager.domain.cron import check_expression, check_timezone, every_s
 from restic_manager.domain.errors import InputError
 from restic_manager.domain.guards import Guards
 from restic_manager.domain.instants import duration_text
-from restic_manager.domain.meaning import aimed, asks_schedules, check_scheduled, check_wish
+from restic_manager.domain.meaning import check_scheduled
 from restic_manager.domain.model import Kind, Spec, kind_of
 from restic_manager.domain.retention import Retention, check_retention
 from restic_manager.domain.retrying import LONGEST_BACKOFF
 from restic_manager.domain.specs import CopySpec
-from restic_manager.restic.checks import check_spec
+from restic_manager.restic.checks import check_wish
 from restic_manager.server.store import repos
 from restic_manager.server.store.schedules import HOST_ZONE, ScheduledSpec
 
@@ -28,9 +28,6 @@ _MAX_CRON: Final = 256
 _HASH_GROWS: Final = 8
 """A resolved `H` (`12-59/15`) is at most this much longer than it was."""
 
-_ANY_HOST: Final = "any"
-"""Stands for the host that will run it, where a spec is checked before there is one."""
-
 
 def checked_spec(tx: Connection, spec: Spec, repo_id: str) -> ScheduledSpec:
     """Given what a schedule is to do there, return it, a copy's source by its id; raise InputError if it cannot be.
@@ -38,15 +35,13 @@ def checked_spec(tx: Connection, spec: Spec, repo_id: str) -> ScheduledSpec:
     It has to be of a kind that a schedule may have, and fit in an order.
     """
     check_scheduled(spec, kind_of(spec))
-    check_wish(spec)
     if isinstance(spec, CopySpec):
         spec = msgspec.structs.replace(spec, from_repo=repos.resolve(tx, spec.from_repo).id)
         if spec.from_repo == repo_id:
             raise InputError("a repository cannot be copied onto itself: name another one to copy from")
     if not isinstance(spec, ScheduledSpec):
         raise InputError(f"{kind_of(spec)} cannot be scheduled")
-    if not asks_schedules(spec):
-        check_spec(aimed(spec, _ANY_HOST))
+    check_wish(spec)
     size = len(msgspec.json.encode(spec))
     if size > MAX_SPEC_TEXT:
         raise InputError(

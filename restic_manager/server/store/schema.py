@@ -283,12 +283,16 @@ jobs = Table(
     Column("caused_by", String(64)),  # the job whose end the server made this one for
     Column("rows_kept", BigInteger, nullable=False, server_default="0"),  # of its listing, in job_rows
     Column("rows_text", BigInteger, nullable=False, server_default="0"),  # what these take, in characters
+    Column("source_repo_id", String(64)),  # a second repository that it occupies while it runs
+    Column("told", String(64)),  # fingerprint of the agent's own verdict, where the server has judged it otherwise
 )
 Index("ix_jobs_host_status_finished", jobs.c.host_id, jobs.c.status, jobs.c.finished_at)
 Index("ix_jobs_host_serial", jobs.c.host_id, jobs.c.serial)
 Index("ix_jobs_status_serial", jobs.c.status, jobs.c.serial)
 Index("ix_jobs_repo_serial", jobs.c.repo_id, jobs.c.serial)
 Index("ix_jobs_repo_kind_status", jobs.c.repo_id, jobs.c.kind, jobs.c.status)
+Index("ix_jobs_repo_status_serial", jobs.c.repo_id, jobs.c.status, jobs.c.serial)  # whose turn on a repository it is
+Index("ix_jobs_source_status", jobs.c.source_repo_id, jobs.c.status)
 Index("ix_jobs_schedule_serial", jobs.c.schedule_id, jobs.c.serial)
 Index("ix_jobs_schedule_host_serial", jobs.c.schedule_id, jobs.c.host_id, jobs.c.serial)
 Index("ix_jobs_attempt_of", jobs.c.attempt_of)
