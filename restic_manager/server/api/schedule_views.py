@@ -54,8 +54,8 @@ def views(
             in_force[schedule.id],
             known,
             repo_names[schedule.repo_id],
-            of_target(paused, Scope.SCHEDULE, schedule.id),
-            retention_advice.warnings(tx, schedule),
+            paused=of_target(paused, Scope.SCHEDULE, schedule.id),
+            advice=retention_advice.warnings(tx, schedule),
             now=now,
             online=online,
         )
@@ -84,9 +84,9 @@ def _view(
     running: Sequence[Assignment],
     known: dict[str, _Host],
     repo: str,
+    *,
     paused: tuple[PauseView, ...],
     advice: tuple[str, ...],
-    *,
     now: datetime,
     online: frozenset[str],
 ) -> ScheduleView:
