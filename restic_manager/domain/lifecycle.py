@@ -25,6 +25,8 @@ REPO_EXISTS: Final = "repo_exists"
 INIT_FAILED: Final = "init_failed"
 """The code of an attempt whose init did not make the repository."""
 
+_LONGEST_MESSAGE: Final = 8_000
+
 Judge = Literal["agent", "server"]
 
 
@@ -165,6 +167,15 @@ def apply_server_end(state: JobState, status: Status, error: Failure, *, tell_ho
     return Step(
         replace(state, status=status, verdict_by="server", finished_at=now, error=error, tell_host=tell_host),
     )
+
+
+def annotated(state: JobState, text: str) -> JobState:
+    """Given a job that failed by its agent's word, return it with what the server knows of that in its message."""
+    if state.error is None:
+        raise ValueError("only what went wrong can be told more of")
+    told = state.told or fingerprint(_outcome(state))
+    error = replace(state.error, message=f"{state.error.message} {text}"[:_LONGEST_MESSAGE])
+    return replace(state, error=error, told=told)
 
 
 def made_repository(status: Status, error: Failure | None) -> bool:

@@ -17,14 +17,25 @@ import trio
 from sqlalchemy import Connection
 
 from restic_manager.domain.errors import ConflictError, InputError, StorageError
-from restic_manager.domain.model import Actor, InitSpec, new_id
+from restic_manager.domain.model import Actor, new_id
 from restic_manager.protocol.messages import CommandRun
 from restic_manager.runtime.bell import Bell
 from restic_manager.runtime.clock import Clock
 from restic_manager.secrets import Sealer
 from restic_manager.server.hub import Hub
-from restic_manager.server.orders import end_shut, write_orders
-from restic_manager.server.store import assignments, hosts, job_lists, job_rows, jobs, queue, repos, retries, schedules
+from restic_manager.server.orders import end_unsent, fill_orders, write_orders
+from restic_manager.server.store import (
+    assignments,
+    hosts,
+    inits,
+    job_lists,
+    job_rows,
+    jobs,
+    queue,
+    repos,
+    retries,
+    schedules,
+)
 from restic_manager.server.store.job_rows import JobRow
 from restic_manager.server.store.ripple import Ripple
 from restic_manager.server.store.writer import Store
@@ -138,9 +149,9 @@ class Dispatcher:
             turns[:] = [retries.next_turn(tx, now)]
             there = [host_id for host_id in wanted if host_id in online]
             rest[:] = there[ROUND:]
-            orders = queue.take(tx, there[:ROUND], repo_ids=free, online=online, now=now)
+            orders, unfilled = fill_orders(tx, queue.take(tx, there[:ROUND], repo_ids=free, online=online, now=now))
             written = write_orders(tx, orders, unseal=self._sealer.unseal)
-            end_shut(tx, written, now=now, ripple=ripple)
+            end_unsent(tx, [*unfilled, *written.unsent], now=now, ripple=ripple)
             return written.messages
 
         try:
@@ -204,7 +215,7 @@ class Dispatcher:
         def change(tx: Connection) -> JobRow:
             repo = repos.resolve(tx, repo_ref)
             host = hosts.resolve(tx, host_ref)
-            under_way = jobs.unfinished_init(tx, repo.id)
+            under_way = inits.unfinished(tx, repo.id)
             if under_way is not None:
                 raise ConflictError(
                     f"job {under_way} is about to create repository {repo.name} already: two at once would damage it"
@@ -212,7 +223,7 @@ class Dispatcher:
             return job_rows.insert(
                 tx,
                 job_id=new_id(),
-                spec=InitSpec(),
+                spec=inits.spec_for(tx, repo.id),
                 host_id=host.id,
                 repo_id=repo.id,
                 actor=Actor.OPERATOR,

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import assert_never
 
 import msgspec
@@ -38,7 +39,18 @@ from restic_manager.protocol.messages import (
     SlotDecided,
 )
 from restic_manager.protocol.session import JournalRecord, frame_hash, judge_sequence
-from restic_manager.server.store import assignments, events, fates, job_rows, jobs, journals, listings, logs, slots
+from restic_manager.server.store import (
+    assignments,
+    events,
+    fates,
+    job_rows,
+    jobs,
+    journals,
+    judging,
+    listings,
+    logs,
+    slots,
+)
 from restic_manager.server.store.job_rows import JobRow
 from restic_manager.server.store.logs import Chunk
 from restic_manager.server.store.ripple import Ripple
@@ -217,6 +229,7 @@ class _Batch:
                     started_at=report.started_at,
                     finished_at=report.finished_at,
                     now=self._now,
+                    judge=partial(judging.verdict, self._tx, job, started_at=report.started_at, now=self._now),
                 )
                 if step.contradiction is not None:
                     raise _Unusable(f"job {job.id}: {step.contradiction}")

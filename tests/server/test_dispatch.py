@@ -15,7 +15,7 @@ from restic_manager.domain.errors import ConflictError, InputError, NotFoundErro
 from restic_manager.domain.model import Actor, Fate, InitSpec, Kind, Status, attempt_job_id, new_id, slot_job_id
 from restic_manager.domain.specs import RestoreSpec
 from restic_manager.protocol.api import ScheduleEdit
-from restic_manager.protocol.messages import CommandCancel, CommandRun, JobFinished, ScheduleSet, SlotDecided
+from restic_manager.protocol.messages import CAP_KINDS, CommandCancel, CommandRun, JobFinished, ScheduleSet, SlotDecided
 from restic_manager.server.janitor import Janitor
 from restic_manager.server.store import host_changes, hosts, job_rows, schedule_changes, schedules
 from restic_manager.server.store import repos as repo_rows
@@ -508,7 +508,7 @@ async def test_an_init_never_sent_moves_to_a_host_that_is_there(tmp_path: Path, 
         await world.repo()
         await world.repo("other")
         await world.schedule("minutely", all=True)
-        async with world.agent(ids[0]) as first:
+        async with world.agent(ids[0], capabilities=(CAP_KINDS,)) as first:
             await world.dispatcher.run_schedule("minutely", "web1")
             order = await first.hear(CommandRun)
             # The host is busy with another repository when the init is made, so that it cannot be sent yet.
@@ -556,7 +556,7 @@ async def test_an_init_finds_a_host_that_got_the_repository_later(tmp_path: Path
         await world.repo()
         await world.repo("other")
         await world.schedule("minutely", "web1")
-        async with world.agent(ids[0]) as first:
+        async with world.agent(ids[0], capabilities=(CAP_KINDS,)) as first:
             await world.dispatcher.run_schedule("minutely", None)
             order = await first.hear(CommandRun)
             await restore_elsewhere(world, ids[0])
@@ -604,7 +604,7 @@ async def test_when_the_host_of_an_init_is_removed_another_makes_the_repository(
         await world.repo()
         await world.repo("other")
         await world.schedule("minutely", all=True)
-        async with world.agent(ids[0]) as first:
+        async with world.agent(ids[0], capabilities=(CAP_KINDS,)) as first:
             await world.dispatcher.run_schedule("minutely", "web1")
             order = await first.hear(CommandRun)
             other = await restore_elsewhere(world, ids[0])

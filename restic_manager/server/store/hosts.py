@@ -26,6 +26,9 @@ _refused: Final = msgspec.json.Decoder(tuple[RefusedEntry, ...])
 _INVITE_AGAIN: Final = "run `restic-manager host invite NAME` on the server and give the agent the new token"
 
 
+_CAPABILITIES: Final = select(hosts.c.capabilities).where(hosts.c.id == bindparam("host_id"))
+
+
 class HostRow(Struct, frozen=True, kw_only=True):
     """One host as the server keeps it. clock_offset: seconds its clock was ahead of ours at its last hello."""
 
@@ -96,6 +99,12 @@ def all_hosts(tx: Connection) -> list[HostRow]:
     labels = _labels(tx)
     query = select(hosts).where(hosts.c.removed_at.is_(None)).order_by(hosts.c.name)
     return [_host(row, labels.get(row["id"], {})) for row in tx.execute(query).mappings()]
+
+
+def has_capability(tx: Connection, host_id: str, capability: str) -> bool:
+    """Given a host, return whether its agent has said at its last hello that it can do this."""
+    text: str | None = tx.execute(_CAPABILITIES, {"host_id": host_id}).scalar()
+    return text is not None and capability in _capabilities.decode(text)
 
 
 def of_schedule(tx: Connection, schedule_id: str) -> list[HostRow]:

@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, bindparam, func, select
 
 from restic_manager.domain.errors import ConflictError, InputError, NotFoundError
 from restic_manager.domain.model import Kind, RepoAccess, Status, new_id
@@ -39,6 +39,10 @@ _PASSWORD: Final = "repo-password"  # noqa: S105 - the purpose's name
 _ENV: Final = "repo-env"
 _env = msgspec.json.Decoder(dict[str, str])
 _names = msgspec.json.Decoder(tuple[str, ...])
+
+
+_BY_ID = select(repos).where(repos.c.id == bindparam("repo_id"))
+_SECRETS = select(secrets.c.purpose, secrets.c.sealed).where(secrets.c.owner_id == bindparam("owner_id"))
 
 
 class RepoRow(Struct, frozen=True, kw_only=True):
@@ -170,22 +174,28 @@ def without_credentials(url: str) -> tuple[str, dict[str, str]]:
     return url, {}
 
 
-def access(tx: Connection, repo_id: str, unseal: Unseal) -> RepoAccess:
-    """Given a repository (removed ones too), return what restic needs to open it; raise NotFoundError if unknown."""
+def access(tx: Connection, repo_id: str, unseal: Unseal, *, maintaining: bool = False) -> RepoAccess:
+    """Given a repository (removed ones too), return what restic needs to open it; raise NotFoundError if unknown.
+
+    maintaining: as its maintainer reaches it, who can do there what the others cannot.
+    """
     repo = get(tx, repo_id)
-    found = tx.execute(select(secrets.c.purpose, secrets.c.sealed).where(secrets.c.owner_id == repo_id)).all()
+    found = tx.execute(_SECRETS, {"owner_id": repo_id}).all()
     sealed = {row.purpose: row.sealed for row in found}
+    env = _env.decode(unseal(repo_id, _ENV, sealed[_ENV]))
+    if maintaining and MAINTAINER_ENV in sealed:
+        env |= _env.decode(unseal(repo_id, MAINTAINER_ENV, sealed[MAINTAINER_ENV]))
     return RepoAccess(
         repo_id=repo_id,
-        url=repo.url,
+        url=repo.maintainer_url or repo.url if maintaining else repo.url,
         password=unseal(repo_id, _PASSWORD, sealed[_PASSWORD]).decode(),
-        env=_env.decode(unseal(repo_id, _ENV, sealed[_ENV])),
+        env=env,
     )
 
 
 def get(tx: Connection, repo_id: str) -> RepoRow:
     """Given an id, return the repository, removed or not; raise NotFoundError if there never was one."""
-    row = tx.execute(select(repos).where(repos.c.id == repo_id)).mappings().first()
+    row = tx.execute(_BY_ID, {"repo_id": repo_id}).mappings().first()
     if row is None:
         raise NotFoundError(f"there is no repository {repo_id[:80]!r}")
     return _row(row)
