@@ -26,13 +26,6 @@ from restic_manager.secrets import Sealer
 from restic_manager.server.hub import Hub
 from restic_manager.server.orders import end_unsent, fill_orders, write_orders
 from restic_manager.server.store import job_lists, job_rows, jobs, queue, retries, schedules, wishes
-    job_lists,
-    job_rows,
-    jobs,
-    queue,
-    retries,
-    schedules,
-)
 from restic_manager.server.store.job_rows import JobRow
 from restic_manager.server.store.ripple import Ripple
 from restic_manager.server.store.writer import Store
