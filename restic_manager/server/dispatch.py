@@ -9,33 +9,23 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Final
 
 import trio
 from sqlalchemy import Connection
 
-from restic_manager.domain.errors import ConflictError, InputError, StorageError
-from restic_manager.domain.model import Actor, new_id
+from restic_manager.domain.errors import StorageError
+from restic_manager.domain.model import Actor, InitSpec, new_id
+from restic_manager.protocol.api import JobRequest
 from restic_manager.protocol.messages import CommandRun
 from restic_manager.runtime.bell import Bell
 from restic_manager.runtime.clock import Clock
 from restic_manager.secrets import Sealer
 from restic_manager.server.hub import Hub
 from restic_manager.server.orders import end_unsent, fill_orders, write_orders
-from restic_manager.server.store import (
-    assignments,
-    hosts,
-    inits,
-    job_lists,
-    job_rows,
-    jobs,
-    queue,
-    repos,
-    retries,
-    schedules,
-)
+from restic_manager.server.store import job_lists, job_rows, jobs, queue, retries, schedules, wishes
 from restic_manager.server.store.job_rows import JobRow
 from restic_manager.server.store.ripple import Ripple
 from restic_manager.server.store.writer import Store
@@ -181,14 +171,7 @@ class Dispatcher:
 
         def change(tx: Connection) -> list[JobRow]:
             schedule = schedules.resolve(tx, schedule_ref)
-            targets = assignments.hosts_of(tx, schedule.id)
-            if host_ref is not None:
-                host = hosts.resolve(tx, host_ref)
-                if host.id not in targets:
-                    raise InputError(f"{host.name} is not a host of schedule {schedule.name}: add it there first")
-                targets = [host.id]
-            if not targets:
-                raise ConflictError(f"schedule {schedule.name} has no hosts now: there is nothing to run it on")
+            targets = wishes.targets(tx, schedule, host_ref)
             return [
                 job_rows.insert(
                     tx,
@@ -204,34 +187,32 @@ class Dispatcher:
                 for host_id in targets
             ]
 
-        made = await self._store.write(change)
-        self.apply(Ripple(jobs={job.id for job in made}, hosts={job.host_id for job in made}))
-        return made
+        return await self._queue(change)
+
+    async def ask(self, request: JobRequest) -> JobRow:
+        """Given what an operator wants, queue the job that does it and return it.
+
+        Raise InputError for what cannot be right, NotFoundError for a name that is none, ConflictError where no host
+        is there to do it, or its agent is too old, or it is about to be done already.
+        """
+        now, online = self._clock.now(), self._hub.online_hosts()
+        return (await self._queue(lambda tx: [wishes.ask(tx, request, online=online, now=now)]))[0]
+
+    async def preview_forget(self, schedule_ref: str, host_ref: str | None) -> list[JobRow]:
+        """Given a schedule (and one of its hosts), queue a dry run of its retention for that host, or for each.
+
+        Raise as `run_schedule`, and ConflictError for a schedule that keeps everything.
+        """
+        now, online = self._clock.now(), self._hub.online_hosts()
+        return await self._queue(lambda tx: wishes.preview_forget(tx, schedule_ref, host_ref, online=online, now=now))
 
     async def init_repo(self, repo_ref: str, host_ref: str) -> JobRow:
         """Given a repository and a host, queue its creation; raise ConflictError when that is under way already."""
-        now = self._clock.now()
+        return await self.ask(JobRequest(spec=InitSpec(), repo=repo_ref, host=host_ref))
 
-        def change(tx: Connection) -> JobRow:
-            repo = repos.resolve(tx, repo_ref)
-            host = hosts.resolve(tx, host_ref)
-            under_way = inits.unfinished(tx, repo.id)
-            if under_way is not None:
-                raise ConflictError(
-                    f"job {under_way} is about to create repository {repo.name} already: two at once would damage it"
-                )
-            return job_rows.insert(
-                tx,
-                job_id=new_id(),
-                spec=inits.spec_for(tx, repo.id),
-                host_id=host.id,
-                repo_id=repo.id,
-                actor=Actor.OPERATOR,
-                now=now,
-            )
-
+    async def _queue(self, change: Callable[[Connection], list[JobRow]]) -> list[JobRow]:
         made = await self._store.write(change)
-        self.apply(Ripple(jobs={made.id}, hosts={made.host_id}))
+        self.apply(Ripple(jobs={job.id for job in made}, hosts={job.host_id for job in made}))
         return made
 
     async def cancel(self, job_ref: str, reason: str = "cancelled by an operator") -> JobRow:
