@@ -7,6 +7,7 @@ only; refuses to know rows, messages and who is online.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Final, Literal
 
@@ -14,7 +15,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from restic_manager.domain.errors import ConflictError
-from restic_manager.domain.model import BackupStats, Failure, Outcome, Status
+from restic_manager.domain.model import BackupStats, Failure, Outcome, Status, fingerprint
 from restic_manager.domain.results import Result
 
 REPO_MISSING: Final = "repo_missing"
@@ -24,6 +25,8 @@ REPO_EXISTS: Final = "repo_exists"
 INIT_FAILED: Final = "init_failed"
 """The code of an attempt whose init did not make the repository."""
 
+_LONGEST_MESSAGE: Final = 8_000
+
 Judge = Literal["agent", "server"]
 
 
@@ -31,7 +34,8 @@ class JobState(Struct, frozen=True, kw_only=True):
     """What may change in a job's life. Times as their author's clock told them; sent_at is the server's.
 
     sent_at: first handed to the host's session, or first known to be with the host; None = the host cannot know of it,
-    unless it is a slot's job. tell_host: it ended here and the host still has to be told.
+    unless it is a slot's job. tell_host: it ended here and the host still has to be told. told: the fingerprint of the
+    agent's own verdict, where the server's guards made something else of it.
     """
 
     status: Status = Status.QUEUED
@@ -47,6 +51,7 @@ class JobState(Struct, frozen=True, kw_only=True):
     cancel_requested_at: datetime | None = None
     cancel_reason: str | None = None
     tell_host: bool = False
+    told: str | None = None
 
 
 class Step(Struct, frozen=True):
@@ -76,9 +81,18 @@ def apply_started(state: JobState, *, started_at: datetime, now: datetime) -> St
 
 
 def apply_finished(
-    state: JobState, outcome: Outcome, *, started_at: datetime | None, finished_at: datetime, now: datetime
+    state: JobState,
+    outcome: Outcome,
+    *,
+    started_at: datetime | None,
+    finished_at: datetime,
+    now: datetime,
+    judge: Callable[[Outcome], Outcome] = lambda outcome: outcome,
 ) -> Step:
     """Given the agent's verdict, return the step. A second, different verdict of the agent is a contradiction.
+
+    judge: what the server makes of a verdict that it believes; it is asked once, and a repeat is compared with what the
+    agent had said itself.
 
     `cancelled, never started` for a job that the server has ended and told the host about is the answer to the telling:
     the server's own reason stays.
@@ -86,24 +100,26 @@ def apply_finished(
     if not outcome.status.terminal:
         return Step(state, f"{outcome.status} is not an outcome")
     if state.status.terminal and state.verdict_by == "agent":
-        same = _outcome(state) == outcome
+        same = _outcome(state) == outcome if state.told is None else state.told == fingerprint(outcome)
         return Step(state, None if same else f"the agent had already said {state.status}, now {outcome.status}")
     if state.status.terminal and outcome.status is Status.CANCELLED and started_at is None:
         return Step(replace(state, tell_host=False, sent_at=state.sent_at or now))
+    judged = judge(outcome)
     return Step(
         replace(
             state,
-            status=outcome.status,
+            status=judged.status,
             verdict_by="agent",
             sent_at=state.sent_at or now,
             started_at=started_at or state.started_at,
             finished_at=finished_at,
-            exit_code=outcome.exit_code,
-            snapshot_id=outcome.snapshot_id,
-            error=outcome.error,
-            stats=outcome.stats,
-            result=outcome.result,
+            exit_code=judged.exit_code,
+            snapshot_id=judged.snapshot_id,
+            error=judged.error,
+            stats=judged.stats,
+            result=judged.result,
             tell_host=False,
+            told=None if judged == outcome else fingerprint(outcome),
         )
     )
 
@@ -151,6 +167,15 @@ def apply_server_end(state: JobState, status: Status, error: Failure, *, tell_ho
     return Step(
         replace(state, status=status, verdict_by="server", finished_at=now, error=error, tell_host=tell_host),
     )
+
+
+def annotated(state: JobState, text: str) -> JobState:
+    """Given a job that failed by its agent's word, return it with what the server knows of that in its message."""
+    if state.error is None:
+        raise ValueError("only what went wrong can be told more of")
+    told = state.told or fingerprint(_outcome(state))
+    error = replace(state.error, message=f"{state.error.message} {text}"[:_LONGEST_MESSAGE])
+    return replace(state, error=error, told=told)
 
 
 def made_repository(status: Status, error: Failure | None) -> bool:

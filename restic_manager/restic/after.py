@@ -14,6 +14,8 @@ import msgspec
 import trio
 
 from restic_manager.domain.errors import ManagerError
+from restic_manager.domain.results import Lock
+from restic_manager.restic.answers.locks import read_lock
 from restic_manager.restic.capture import Captured, capture
 from restic_manager.restic.command import (
     JOB_TAG,
@@ -74,17 +76,32 @@ class Asker:
         raise LookupFailedError(f"there are too many locks to look at within {self.within * 2:g} s.")
 
     async def _release_lock(self, pid: int) -> bool:
-        for lock_id in (await self._ask(list_locks_command(self.setting))).split():
-            if _ID.fullmatch(lock_id.decode("ascii", "replace")) is None:
-                continue
-            try:
-                lock = _decode(await self._ask(cat_lock_command(self.setting, lock_id.decode())), dict)
-            except LookupFailedError:
-                continue  # gone meanwhile: it was another's, and its owner has removed it
-            if lock.get("hostname") == os.uname().nodename and lock.get("pid") == pid:
+        for lock_id in await self.locks():
+            lock = await self._lock(lock_id)
+            if lock is not None and lock.hostname == os.uname().nodename and lock.pid == pid:
                 await self._ask(unlock_command(self.setting))
                 return True
         return False
+
+    async def whose_locks(self, most: int) -> list[Lock]:
+        """Return the locks there are, `most` of them; raise LookupFailedError if nothing is known of any in time."""
+        found: list[Lock] = []
+        with trio.move_on_after(self.within * 2):
+            for lock_id in (await self.locks())[:most]:
+                lock = await self._lock(lock_id)
+                if lock is not None:
+                    found.append(lock)
+            return found
+        if not found:
+            raise LookupFailedError(f"the repository did not answer within {self.within * 2:g} s.")
+        return found
+
+    async def _lock(self, lock_id: str) -> Lock | None:
+        """Given a lock's id, return it; None if it is gone meanwhile (its owner has removed it) or says nothing."""
+        try:
+            return read_lock(lock_id, await self._ask(cat_lock_command(self.setting, lock_id)))
+        except LookupFailedError:
+            return None
 
     async def _ask(self, command: Command) -> bytes:
         try:

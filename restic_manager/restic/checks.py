@@ -14,7 +14,7 @@ from restic_manager.domain.errors import InputError
 from restic_manager.domain.model import RepoAccess
 from restic_manager.domain.specs import CopySpec, Spec
 from restic_manager.restic.commands.restoring import contradictions
-from restic_manager.restic.spec_checks import CONTROL, check_spec, check_tag
+from restic_manager.restic.spec_checks import CONTROL, check_spec, check_tag, check_wish
 
 __all__ = [
     "ALLOWED_ENV",
@@ -26,6 +26,7 @@ __all__ = [
     "check_spec",
     "check_tag",
     "check_task",
+    "check_wish",
     "hide_password",
 ]
 

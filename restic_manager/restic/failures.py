@@ -145,6 +145,9 @@ REMEDIES: dict[str, str] = {entry.code: entry.remedy for entry in CLASSES} | {
     "tries again.",
     "invalid_input": "This cannot be handed to restic as it is written: correct the schedule or the repository.",
     "path_missing": "The snapshot does not have this path: look at the folder above it.",
+    "not_a_file": "Only a regular file can be read out of a snapshot: list what is there, or restore it.",
+    "file_too_large": "Nothing of it was sent. Restore it to a folder on a host, or ask for it with a higher limit.",
+    "dump_incomplete": "What came is not the file: run a check that reads the data.",
     "nothing_restored": "Nothing in the snapshot matches what was asked for, so nothing was written: look at the "
     "snapshot's paths.",
     "restore_incomplete": "Some files could not be restored; the others are there. The lines name them.",

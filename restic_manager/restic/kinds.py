@@ -19,8 +19,10 @@ from restic_manager.domain.specs import (
     CheckSpec,
     CopySpec,
     DiffSpec,
+    DumpSpec,
     FindSpec,
     ForgetSpec,
+    LocksSpec,
     LsSpec,
     PruneSpec,
     RestoreSpec,
@@ -38,9 +40,13 @@ from restic_manager.restic.answers.snapshots import SnapshotsReader
 from restic_manager.restic.answers.upkeep import CheckReader, PackFilesReader, PruneReader, StatsReader, TagReader
 from restic_manager.restic.command import Command, Setting, probe_command
 from restic_manager.restic.commands import keeping, reading, restoring
+from restic_manager.restic.dumping import dump
 from restic_manager.restic.forgetting import forget, forget_named, missing_snapshots
+from restic_manager.restic.locking import list_locks
+from restic_manager.restic.newest import name_snapshots
 from restic_manager.restic.output import Heard
 from restic_manager.restic.proving import verify
+from restic_manager.restic.spec_checks import NewestSpec
 from restic_manager.restic.verdict import classify, failure
 from restic_manager.restic.work import Work
 
@@ -58,6 +64,8 @@ OtherSpec = (
     | DiffSpec
     | TagSpec
     | SnapshotsSpec
+    | LocksSpec
+    | DumpSpec
 )
 """Every spec but those of backup and init."""
 
@@ -68,6 +76,11 @@ _PACKS_ASKED: Final = 200
 async def carry_out(work: Work, spec: OtherSpec) -> Outcome:  # noqa: C901, PLR0911, PLR0912 - one case a kind
     """Given a checked spec, carry it out and return the outcome; raise SpawnError if restic cannot be started."""
     setting = work.setting
+    if isinstance(spec, NewestSpec):
+        found = await name_snapshots(work, spec)
+        if isinstance(found, Outcome):
+            return found
+        spec = found
     match spec:
         case ForgetSpec():
             return await (forget_named(work, spec) if spec.snapshots else forget(work, spec))
@@ -85,20 +98,24 @@ async def carry_out(work: Work, spec: OtherSpec) -> Outcome:  # noqa: C901, PLR0
         case RestoreSpec():
             return await _restore(work, spec)
         case VerifySpec():
-            return await verify(work.stage, setting, spec, work.scratch)
+            return await verify(work, spec)
         case CopySpec():
             return await _copy(work, spec)
         case SnapshotsSpec():
             return await work.simple(reading.snapshots_command(setting, spec), SnapshotsReader())
         case LsSpec():
-            ls = reading.ls_command
-            return await _list(work, LsReader(spec.path), ls(setting, spec), ls(setting, spec, text=True))
+            ls = partial(reading.ls_command, setting, spec)
+            return await _list(work, LsReader(spec.path), ls(), ls(text=True))
         case FindSpec():
-            find = reading.find_command
-            return await _list(work, FindReader(), find(setting, spec), find(setting, spec, text=True))
+            find = partial(reading.find_command, setting, spec)
+            return await _list(work, FindReader(), find(), find(text=True))
         case DiffSpec():
-            diff = reading.diff_command
-            return await _list(work, DiffReader(), diff(setting, spec), diff(setting, spec, text=True))
+            diff = partial(reading.diff_command, setting, spec)
+            return await _list(work, DiffReader(), diff(), diff(text=True))
+        case LocksSpec():
+            return await list_locks(work)
+        case DumpSpec():
+            return await dump(work, spec)
 
 
 async def _unlock(work: Work, spec: UnlockSpec) -> Outcome:
@@ -125,6 +142,8 @@ async def _unlock(work: Work, spec: UnlockSpec) -> Outcome:
 
 async def _check(work: Work, spec: CheckSpec) -> Outcome:
     """Check, and when packs are damaged ask which snapshots and files need them."""
+    if spec.rolling is not None and spec.read is None:
+        await work.stage.say("the order does not say which part of the data is next, so none is read")
     reader = CheckReader(spec)
     outcome = await work.simple(keeping.check_command(work.setting, spec), reader)
     result = outcome.result

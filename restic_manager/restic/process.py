@@ -30,6 +30,8 @@ _BUSY_TRIES = 5
 
 OnRawLines = Callable[[Stream, list[bytes]], Awaitable[None]]
 """Takes a batch of lines. While it waits, the pipe fills and restic waits too."""
+OnRawBytes = Callable[[bytes], Awaitable[None]]
+"""Takes the next bytes, at most 64 KiB of them. While it waits, restic waits too."""
 
 
 class SpawnError(ManagerError):
@@ -76,6 +78,7 @@ async def run_process(
     command: Command,
     *,
     on_lines: OnRawLines,
+    on_bytes: OnRawBytes | None = None,
     stop: trio.Event,
     stop_signal: signal.Signals,
     on_spawned: Callable[[int], None] | None = None,
@@ -85,10 +88,10 @@ async def run_process(
     """Given a command, run it to its end and return how it ended; raise SpawnError if it could not start.
 
     `stop` starts the ladder. Being cancelled kills the group at once. An error of `on_lines` does too, and comes out as
-    it is.
+    it is. `on_bytes` is for an answer that is no text: it gets stdout as it comes, and `on_lines` then stderr only.
     """
     process = await _spawn(command)
-    running = _Running(process, on_lines, patience or Patience(), longest_line)
+    running = _Running(process, on_lines, on_bytes, patience or Patience(), longest_line)
     try:
         if on_spawned is not None:
             on_spawned(process.pid)
@@ -102,9 +105,17 @@ async def run_process(
 class _Running:
     """The state of one spawned process."""
 
-    def __init__(self, process: trio.Process, on_lines: OnRawLines, patience: Patience, longest_line: int) -> None:
+    def __init__(
+        self,
+        process: trio.Process,
+        on_lines: OnRawLines,
+        on_bytes: OnRawBytes | None,
+        patience: Patience,
+        longest_line: int,
+    ) -> None:
         self._process = process
         self._on_lines = on_lines
+        self._on_bytes = on_bytes
         self._patience = patience
         self._longest_line = longest_line
         self._stopped = False
@@ -143,6 +154,10 @@ class _Running:
 
     async def _read(self, name: Stream, stream: trio.abc.ReceiveStream | None) -> None:
         pipe = cast("trio.lowlevel.FdStream", stream)
+        if name == "stdout" and self._on_bytes is not None:
+            while chunk := await self._receive(pipe):
+                await self._on_bytes(chunk)
+            return
         splitter = LineSplitter(self._longest_line)
         while chunk := await self._receive(pipe):
             if lines := splitter.feed(chunk):

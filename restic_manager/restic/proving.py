@@ -19,21 +19,21 @@ from pathlib import Path
 from typing import Final
 
 import trio
+from msgspec.structs import replace
 
-from restic_manager.domain.model import Kind, Outcome, Status
+from restic_manager.domain.model import Outcome, Status
 from restic_manager.domain.pathtext import path_to_text, text_to_path
 from restic_manager.domain.results import Difference, NodeRow, VerifyStats
-from restic_manager.domain.specs import LsSpec, SnapshotsSpec, VerifySpec
+from restic_manager.domain.specs import LsSpec, VerifySpec
 from restic_manager.restic.answers.listing import LsReader
 from restic_manager.restic.answers.reader import Finding
 from restic_manager.restic.answers.restoring import RestoreReader
-from restic_manager.restic.answers.snapshots import SnapshotsReader
-from restic_manager.restic.command import Setting
-from restic_manager.restic.commands.reading import ls_command, snapshots_command
+from restic_manager.restic.commands.reading import ls_command
 from restic_manager.restic.commands.restoring import sample_command
-from restic_manager.restic.stage import Ran, Stage
-from restic_manager.restic.verdict import failure, judge_found
-from restic_manager.restic.work import Unseen
+from restic_manager.restic.commands.shared import chosen
+from restic_manager.restic.stage import Ran
+from restic_manager.restic.verdict import failure
+from restic_manager.restic.work import Work
 
 SCRATCH: Final = "verify-"
 """Beginning of the scratch folders' names."""
@@ -197,13 +197,16 @@ def batches(paths: Sequence[str]) -> list[list[str]]:
     return found
 
 
-async def verify(stage: Stage, setting: Setting, spec: VerifySpec, scratch: str) -> Outcome:
-    """Given a spec and a scratch folder of its own, prove the restore and leave nothing behind."""
+async def verify(work: Work, spec: VerifySpec) -> Outcome:
+    """Given a spec whose snapshot has been named, prove its restore and leave nothing behind."""
     began = trio.current_time()
-    folder = Path(scratch)
+    folder, stage = Path(work.scratch), work.stage
+    if spec.seed is None:
+        spec = replace(spec, seed=seed_of(work.job_id))
+        await stage.say(f"the sample is the one of seed {spec.seed}")
     await trio.to_thread.run_sync(_clean, folder)
     try:
-        return await _prove(stage, setting, spec, folder, began)
+        return await _prove(work, spec, folder, began)
     finally:
         # Also when we are being cancelled: somebody's files must not be left lying about.
         with trio.CancelScope(shield=True):
@@ -225,16 +228,19 @@ def _clean(folder: Path) -> list[tuple[Path, str]]:
     return left
 
 
-async def _prove(stage: Stage, setting: Setting, spec: VerifySpec, folder: Path, began: float) -> Outcome:
-    snapshot, ended = await _newest(stage, setting, spec)
-    if snapshot is None:
-        return ended
+def seed_of(job_id: str) -> int:
+    """Given a job, return the seed of its sample where none was said: another one each time, the same if told again."""
+    return int.from_bytes(hashlib.blake2b(job_id.encode(), digest_size=6).digest())
+
+
+async def _prove(work: Work, spec: VerifySpec, folder: Path, began: float) -> Outcome:
+    stage, setting, snapshot = work.stage, work.setting, chosen(spec.snapshot)
     sample = Sample(spec, snapshot)
     reader = _SampleReader(sample)
     ran = await stage.run(ls_command(setting, LsSpec(snapshot=snapshot, recursive=True)), reader)
     found = reader.finding()
     if ran.end.code != 0 or found.code is not None:
-        return _judged(stage, ran, Finding(None, found.code, found.detail))
+        return work.judged(ran, Finding(None, found.code, found.detail))
     rows = sample.chosen()
     if not rows:
         return Outcome(status=Status.FAILED, exit_code=0, error=failure("nothing_to_verify"))
@@ -247,7 +253,7 @@ async def _prove(stage: Stage, setting: Setting, spec: VerifySpec, folder: Path,
         if ran.end.code != 0:
             break
     if ran.end.code != 0 and (ran.stopped is not None or ran.end.code is None):
-        return _judged(stage, ran, Finding())
+        return work.judged(ran, Finding())
     # Also after a restore that failed: which files did not come is what is to be known.
     compared = await stage.look(partial(compare, rows, folder, live=spec.live))
     result = VerifyStats(
@@ -261,7 +267,7 @@ async def _prove(stage: Stage, setting: Setting, spec: VerifySpec, folder: Path,
         duration=trio.current_time() - began,
     )
     await stage.say(*(f"differs from the {one.against}: {one.path} {one.what}" for one in compared.differences))
-    return _proven(result, ran) if ran.end.code == 0 else _judged(stage, ran, Finding(result))
+    return _proven(result, ran) if ran.end.code == 0 else work.judged(ran, Finding(result))
 
 
 def _proven(result: VerifyStats, ran: Ran) -> Outcome:
@@ -272,25 +278,3 @@ def _proven(result: VerifyStats, ran: Ran) -> Outcome:
     error = failure("verify_failed" if worst else "live_differs", f"{result.differences_count} differ: {named}.")
     status = Status.FAILED if worst else Status.WARNING
     return Outcome(status=status, exit_code=ran.end.code, error=error, result=result)
-
-
-async def _newest(stage: Stage, setting: Setting, spec: VerifySpec) -> tuple[str | None, Outcome]:
-    """Return the snapshot to verify; or None, and the outcome that this is."""
-    if spec.snapshot is not None:
-        return spec.snapshot, Outcome(status=Status.SUCCEEDED)
-    reader = SnapshotsReader()
-    wanted = SnapshotsSpec(restic_host=spec.restic_host, schedule_id=spec.schedule_id)
-    rows = Unseen(reader)
-    ran = await stage.run(snapshots_command(setting, wanted), rows)
-    found = reader.finding()
-    if ran.end.code != 0 or found.code is not None:
-        return None, _judged(stage, ran, Finding(None, found.code, found.detail))
-    if not reader.found:
-        return None, Outcome(
-            status=Status.FAILED, exit_code=0, error=failure("snapshot_missing", "There is none to verify yet.")
-        )
-    return max(reader.found, key=lambda row: row.time).id, Outcome(status=Status.SUCCEEDED)
-
-
-def _judged(stage: Stage, ran: Ran, found: Finding) -> Outcome:
-    return judge_found(ran.ended(Kind.VERIFY, stage.binary.version), ran.heard, found)

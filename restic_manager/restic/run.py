@@ -29,6 +29,7 @@ from restic_manager.restic.commands.restoring import with_source
 from restic_manager.restic.commands.shared import priority_words
 from restic_manager.restic.gates import pass_gates
 from restic_manager.restic.kinds import OtherSpec, carry_out, probe_source
+from restic_manager.restic.locking import name_holders
 from restic_manager.restic.output import Redact
 from restic_manager.restic.process import SpawnError, the_cause
 from restic_manager.restic.proving import SCRATCH
@@ -110,7 +111,14 @@ async def run_task(
         with trio.move_on_after(min(left, _LOCK_PAUSE)):
             await stop.wait()
         outcome = await once()
-    return outcome
+    if outcome.error is None or outcome.error.code != "locked":
+        return outcome
+
+    async def say(line: str) -> None:
+        await on_lines("agent", [asker.redact(line)])
+
+    asker = make_asker(task, binary=binary, cache_dir=cache_dir, within=lookup_within, redact=redact)
+    return await name_holders(outcome, asker, kind_of(task.spec), say=say, now=lambda: datetime.now(UTC), stop=stop)
 
 
 def make_asker(

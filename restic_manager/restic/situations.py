@@ -62,17 +62,13 @@ SITUATIONS: Final[tuple[Situation, ...]] = (
         "locked",
         "backup, another restic holds an exclusive lock",
         _all(Status.FAILED, "locked", 1, 11, 11),
-        "with a lock wait it is waited for: by restic from 0.16 on, by us before",
+        "with a lock wait it is waited for: by restic from 0.16 on, by us before. The result names the holders",
     ),
     Situation(
         "network_down",
         "backup, nobody listens there; time limit 3 s",
-        (
-            Seen(1, Status.FAILED, "network"),
-            Seen(1, Status.FAILED, "time_limit"),
-            Seen(130, Status.FAILED, "time_limit"),
-        ),
-        "from 0.17 on restic itself tries for 15 minutes before it gives up (then it is `network`)",
+        _all(Status.FAILED, "network", 1, 1, 130),
+        "from 0.17 on restic itself tries for 15 minutes: the message says that it was stopped at its time limit",
     ),
     Situation("disk_full", "backup, no space in the repository", _all(Status.FAILED, "no_space", 1)),
     Situation(
@@ -135,6 +131,12 @@ SITUATIONS: Final[tuple[Situation, ...]] = (
         _all(Status.FAILED, "repo_damaged", 1),
         "the other files are there",
     ),
+    Situation(
+        "damaged_dump",
+        "dump, a pack is damaged",
+        _all(Status.FAILED, "repo_damaged", 2, 1, 1),
+        "what had been sent of the file before is not the whole file",
+    ),
     Situation("damaged_prune", "prune, a pack is gone", _all(Status.FAILED, "repo_damaged", 1)),
     Situation(
         "append_only_forget",
@@ -160,6 +162,10 @@ SITUATIONS: Final[tuple[Situation, ...]] = (
         "restic leaves it out and counts nothing",
     ),
     Situation("path_missing", "ls, there is no such folder", _all(Status.FAILED, "path_missing", 0)),
+    Situation("dump_folder", "dump of a folder", _all(Status.FAILED, "not_a_file", 0), "nothing is sent"),
+    Situation(
+        "dump_large", "dump of a file over the limit", _all(Status.FAILED, "file_too_large", 0), "nothing is sent"
+    ),
     Situation("nothing_restored", "restore, nothing matches", _all(Status.FAILED, "nothing_restored", 0)),
     Situation("target_file", "restore, the target is a file", _all(Status.FAILED, "restore_target", None)),
     Situation("target_full", "restore, no space at the target", _all(Status.FAILED, "no_space", 1)),

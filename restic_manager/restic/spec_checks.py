@@ -1,5 +1,9 @@
 """What we refuse of a spec, kind by kind, whoever asked. Every refusal names the value and the remedy. Pure.
 
+A *wish* is what an operator asks or a schedule says: it may leave to the server what only the server knows (whose
+snapshots, which part of the data, which policies). An *order* is what an agent carries out: nothing is left open in it
+but what the repository itself tells (which snapshot is the newest).
+
 Nothing that looks like an option can become one (a value is in its flag's own word, what is chosen comes after `--`);
 so these rules are about what restic would misread, split or do beyond what was meant.
 """
@@ -18,9 +22,11 @@ from restic_manager.domain.specs import (
     CheckSpec,
     CopySpec,
     DiffSpec,
+    DumpSpec,
     FindSpec,
     ForgetSpec,
     InitSpec,
+    LocksSpec,
     LsSpec,
     PruneSpec,
     RestoreSpec,
@@ -41,12 +47,49 @@ _LONGEST_PATH: Final = 4_095
 """In bytes: no kernel takes a longer one. Patterns may be longer."""
 
 
-def check_spec(spec: Spec) -> None:  # noqa: C901, PLR0912 - one case a kind
-    """Given a spec, raise InputError naming the value that restic would refuse, split or misread."""
+NewestSpec = RestoreSpec | VerifySpec | LsSpec | DiffSpec | TagSpec
+"""Specs that may leave it to the repository which snapshot is meant: the newest of a host or schedule."""
+
+
+def check_wish(spec: Spec) -> None:
+    """Given what an operator asks or a schedule says, raise InputError naming the value that can never be an order."""
+    _check(spec)
+    if isinstance(spec, CheckSpec) and spec.rolling is not None and spec.read is not None:
+        raise InputError("a check reads one part, or with `rolling` the next one each time: say one of the two")
+
+
+def check_spec(spec: Spec) -> None:
+    """Given what an agent is to carry out, raise InputError naming the value that is missing, or that restic would
+    refuse, split or misread.
+    """
+    _check(spec)
+    if isinstance(spec, ForgetSpec) and not spec.policies and not spec.snapshots:
+        raise InputError("a forget without policies and without snapshots would remove nothing: name one of the two")
+    if isinstance(spec, NewestSpec) and not named(spec) and spec.restic_host is None and spec.schedule_id is None:
+        raise InputError("which snapshot is not said: name it, or the host or schedule whose newest one is meant")
+
+
+def named(spec: NewestSpec) -> tuple[str, ...]:
+    """Given such a spec, return the snapshots it names; none: the newest is meant."""
+    said: tuple[str | None, ...]
+    match spec:
+        case TagSpec():
+            said = spec.snapshots
+        case DiffSpec():
+            said = (spec.old, spec.new)
+        case _:
+            said = (spec.snapshot,)
+    return tuple(snapshot for snapshot in said if snapshot is not None)
+
+
+def _check(spec: Spec) -> None:  # noqa: C901, PLR0912 - one case a kind
+    if isinstance(spec, NewestSpec):
+        _check_snapshots(named(spec))
+        _check_one_choice(named(spec), spec.restic_host, spec.schedule_id)
     _check_tuning(getattr(spec, "tuning", None), reads_files=isinstance(spec, BackupSpec))
     _check_filter(getattr(spec, "restic_host", None), getattr(spec, "schedule_id", None))
     match spec:
-        case InitSpec() | PruneSpec() | UnlockSpec() | SnapshotsSpec():
+        case InitSpec() | PruneSpec() | UnlockSpec() | SnapshotsSpec() | LocksSpec():
             return
         case BackupSpec():
             _check_backup(spec)
@@ -66,7 +109,6 @@ def check_spec(spec: Spec) -> None:  # noqa: C901, PLR0912 - one case a kind
         case VerifySpec():
             _check_verify(spec)
         case LsSpec():
-            _check_snapshots((spec.snapshot,))
             check_path(spec.path, "folder")
         case FindSpec():
             _check_snapshots(spec.snapshots)
@@ -75,9 +117,13 @@ def check_spec(spec: Spec) -> None:  # noqa: C901, PLR0912 - one case a kind
             if spec.oldest is not None and spec.newest is not None and spec.oldest > spec.newest:
                 raise InputError("nothing can be newer than `oldest` and older than `newest`: exchange them")
         case DiffSpec():
-            _check_snapshots((spec.old, spec.new))
+            if len(named(spec)) == 1:
+                raise InputError("a comparison needs both snapshots, or none: then the newest and the one before it")
         case TagSpec():
             _check_tags(spec)
+        case DumpSpec():
+            _check_snapshots((spec.snapshot,))
+            check_path(spec.path, "file")
 
 
 def _check_backup(spec: BackupSpec) -> None:
@@ -100,7 +146,7 @@ def _check_backup(spec: BackupSpec) -> None:
 
 
 def _check_forget(spec: ForgetSpec) -> None:
-    if bool(spec.policies) == bool(spec.snapshots):
+    if spec.policies and spec.snapshots:
         raise InputError("a forget removes by policies or exactly the snapshots named: give one of the two")
     _check_snapshots(spec.snapshots)
     for policy in spec.policies:
@@ -113,7 +159,6 @@ def _check_forget(spec: ForgetSpec) -> None:
 
 
 def _check_restore(spec: RestoreSpec) -> None:
-    _check_snapshots((spec.snapshot,))
     if (spec.target is not None) == spec.in_place:
         raise InputError("a restore writes to a folder or in place: give one of the two")
     if spec.target is not None:
@@ -136,16 +181,11 @@ def _check_restore(spec: RestoreSpec) -> None:
 
 
 def _check_verify(spec: VerifySpec) -> None:
-    if spec.snapshot is not None:
-        _check_snapshots((spec.snapshot,))
-    elif spec.restic_host is None and spec.schedule_id is None:
-        raise InputError("a verify needs a snapshot, or the host or schedule whose newest one is meant")
     for path in spec.always:
         check_path(path, "path")
 
 
 def _check_tags(spec: TagSpec) -> None:
-    _check_snapshots(spec.snapshots)
     if not spec.add and not spec.remove:
         raise InputError("there is no tag to add and none to remove")
     for tag in (*spec.add, *spec.remove):

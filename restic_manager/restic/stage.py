@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, Literal, TypeVar
 
 import trio
@@ -15,7 +16,7 @@ import trio
 from restic_manager.domain.model import Kind, Limits, Progress
 from restic_manager.domain.results import Row
 from restic_manager.restic.after import Asker, LookupFailedError
-from restic_manager.restic.answers.reader import Reader
+from restic_manager.restic.answers.reader import RawReader, Reader
 from restic_manager.restic.binary import Binary
 from restic_manager.restic.command import Command
 from restic_manager.restic.output import Heard, Redact, Stream
@@ -93,6 +94,7 @@ class Stage:
         end = await run_process(
             command,
             on_lines=take,
+            on_bytes=partial(self._take_piece, reader) if isinstance(reader, RawReader) else None,
             stop=self.halt.event,
             stop_signal=stop_signal(self.binary.version),
             on_spawned=self.on_spawned,
@@ -121,6 +123,10 @@ class Stage:
         rows = reader.rows()
         if rows:
             await self.give(rows)
+
+    async def _take_piece(self, reader: RawReader, data: bytes) -> None:
+        reader.piece(data)
+        await self.give(reader.rows())
 
     async def look(self, question: Callable[[], T]) -> T:
         """Given a question to the host's files, return its answer; raise HaltedError if the job is to stop before it.

@@ -72,7 +72,7 @@ def needs_lookup(ended: Ended, heard: Heard) -> bool:
     """Given a run, return whether only the repository can tell if it has made a snapshot."""
     if ended.kind is not Kind.BACKUP or ended.dry_run or heard.report is not None:
         return False
-    if any(_NEVER_OPENED in text for text in heard.words()):
+    if _never_opened(heard):
         return False  # and asking an unreachable repository would only take long
     if ended.stopped is not None or ended.exit_code is None:
         return True
@@ -128,7 +128,7 @@ def _failure_code(ended: Ended, heard: Heard) -> str:
     if ended.exit_code is None and ended.signal is None:
         return "unkillable"
     if ended.stopped is not None:
-        return ended.stopped.value
+        return "network" if _never_reached(ended, heard) else ended.stopped.value
     if ended.signal is not None:
         return "killed"
     if ended.kind is Kind.BACKUP and ended.exit_code in {0, 3}:
@@ -137,6 +137,18 @@ def _failure_code(ended: Ended, heard: Heard) -> str:
     beyond = heard.error_lines if ended.kind is not Kind.BACKUP else ()
     entry = classify(ended.version, ended.exit_code, heard, beyond)
     return entry.code if entry is not None else "failed"
+
+
+def _never_opened(heard: Heard) -> bool:
+    return any(_NEVER_OPENED in text for text in heard.words())
+
+
+def _never_reached(ended: Ended, heard: Heard) -> bool:
+    """Whether a run's time was over while it still tried to reach its repository: from 0.17 on it does for long."""
+    if ended.stopped is not Stop.TIME_LIMIT or not _never_opened(heard):
+        return False
+    entry = classify(ended.version, None, heard)
+    return entry is not None and entry.code == "network"
 
 
 def failure(code: str, detail: str = "", lines: Sequence[str] = ()) -> Failure:
@@ -193,6 +205,8 @@ def _not_made(ended: Ended, heard: Heard, code: str, status: Status, snapshot_id
 def _ending_text(ended: Ended, code: str) -> str:
     if code == "killed" and ended.signal is not None:
         return f"restic was killed by signal {ended.signal} ({_signal_name(ended.signal)})."
+    if code == "network" and ended.stopped is not None:
+        return "It was stopped at its time limit, while it still tried to connect."
     return f"restic ended with exit code {ended.exit_code}." if code == "failed" else ""
 
 

@@ -38,6 +38,7 @@ from restic_manager.server.restore import refuse_what_is_lost
 from restic_manager.server.services import Services
 from restic_manager.server.store import identity
 from restic_manager.server.store.writer import Store, open_store
+from restic_manager.server.upkeep import Upkeep
 
 _FILES: Final = 65_536
 """Open files wanted: one for each agent, and some."""
@@ -94,6 +95,7 @@ async def _serve_with(store: Store, config: ServerConfig, clock: Clock, task_sta
             server.start_soon(_cancel_at, stop, server.cancel_scope, name="second signal")
             server.start_soon(services.dispatcher.run, name="dispatcher")
             server.start_soon(Janitor(services).run, name="janitor")
+            server.start_soon(Upkeep(services).run, name="upkeep")
             await _keep_doors(
                 services=services,
                 listeners=listeners,

@@ -9,21 +9,23 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Final
 
 import trio
 from sqlalchemy import Connection
 
-from restic_manager.domain.errors import ConflictError, InputError, StorageError
+from restic_manager.domain.errors import StorageError
 from restic_manager.domain.model import Actor, InitSpec, new_id
+from restic_manager.protocol.api import JobRequest
 from restic_manager.protocol.messages import CommandRun
 from restic_manager.runtime.bell import Bell
 from restic_manager.runtime.clock import Clock
 from restic_manager.secrets import Sealer
 from restic_manager.server.hub import Hub
-from restic_manager.server.orders import end_shut, write_orders
-from restic_manager.server.store import assignments, hosts, job_lists, job_rows, jobs, queue, repos, retries, schedules
+from restic_manager.server.orders import end_unsent, fill_orders, write_orders
+from restic_manager.server.store import job_lists, job_rows, jobs, queue, retries, schedules, wishes
 from restic_manager.server.store.job_rows import JobRow
 from restic_manager.server.store.ripple import Ripple
 from restic_manager.server.store.writer import Store
@@ -46,7 +48,7 @@ class Dispatcher:
         self._sealer = sealer
         self._bell = Bell()
         self._hosts: dict[str, None] = {}  # a set that keeps its order: who rang first is looked at first
-        self._freed: dict[str, bool] = {}
+        self._repos: dict[str, None] = {}  # on which something ended, or changed
         self._left: set[str] = set()
         self._moved = False
         self._turn: datetime | None = None  # when the next attempt has its turn; looked for at the start
@@ -62,8 +64,7 @@ class Dispatcher:
             self._hub.send(host_id, message)
         self._hub.ring(ripple.jobs)
         self._hosts.update(dict.fromkeys(ripple.hosts))
-        for repo_id, exclusive in ripple.repos.items():
-            self._freed[repo_id] = self._freed.get(repo_id, False) or exclusive
+        self._repos.update(dict.fromkeys(sorted(ripple.repos)))
         self._moved = self._moved or ripple.homeless
         if ripple.hosts or ripple.repos or ripple.homeless:
             self._bell.ring()
@@ -81,6 +82,11 @@ class Dispatcher:
         self._moved = True
         self._bell.ring()
 
+    def look_at(self, repo_ids: Iterable[str]) -> None:
+        """Repositories have changed so that more may go on there now (they take more jobs at once, say)."""
+        self._repos.update(dict.fromkeys(repo_ids))
+        self._bell.ring()
+
     def look_everywhere(self) -> None:
         """Look at every host that is there: what was changed without a ring (who runs what, say) is found by this."""
         self._hosts.update(dict.fromkeys(sorted(self._hub.online_hosts())))
@@ -93,7 +99,7 @@ class Dispatcher:
         """Look and send whenever rung, and when an attempt has its turn, for ever."""
         look = True  # at the start for the turns alone: no host is there yet
         while True:
-            while look or self._hosts or self._freed or self._left or self._moved:
+            while look or self._hosts or self._repos or self._left or self._moved:
                 try:
                     await self._round()
                     look = False
@@ -114,8 +120,8 @@ class Dispatcher:
 
     async def _round(self) -> None:
         """Look at what was rung for, at most ROUND hosts of it, and send what may be sent."""
-        hosts_, freed, left, moved = self._hosts, self._freed, self._left, self._moved
-        self._hosts, self._freed, self._left, self._moved = {}, {}, set(), False
+        hosts_, repos_, left, moved = self._hosts, self._repos, self._left, self._moved
+        self._hosts, self._repos, self._left, self._moved = {}, {}, set(), False
         online = self._hub.online_hosts()
         now = self._clock.now()
         ripple = Ripple()
@@ -124,26 +130,25 @@ class Dispatcher:
 
         def look(tx: Connection) -> list[tuple[str, CommandRun]]:
             wanted = dict.fromkeys(hosts_)
-            wanted.update(dict.fromkeys(sorted(queue.hosts_of_freed(tx, freed))))
+            free = set(repos_)
             for host_id in left:
-                wanted.update(dict.fromkeys(sorted(queue.hosts_behind(tx, host_id))))
+                free |= queue.repos_of_queue(tx, host_id)
             if moved:
                 wanted.update(dict.fromkeys(sorted(queue.rehome(tx, online=online))))
             wanted.update(dict.fromkeys(retries.hosts_with_turns(tx, self._turns_seen, now)))
             turns[:] = [retries.next_turn(tx, now)]
             there = [host_id for host_id in wanted if host_id in online]
             rest[:] = there[ROUND:]
-            orders = queue.take(tx, there[:ROUND], online=online, now=now)
+            orders, unfilled = fill_orders(tx, queue.take(tx, there[:ROUND], repo_ids=free, online=online, now=now))
             written = write_orders(tx, orders, unseal=self._sealer.unseal)
-            end_shut(tx, written, now=now, ripple=ripple)
+            end_unsent(tx, [*unfilled, *written.unsent], now=now, ripple=ripple)
             return written.messages
 
         try:
             messages = await self._store.write(look)
         except BaseException:
             self._hosts.update(hosts_)
-            for repo_id, exclusive in freed.items():
-                self._freed[repo_id] = self._freed.get(repo_id, False) or exclusive
+            self._repos.update(repos_)
             self._left |= left
             self._moved = self._moved or moved
             raise
@@ -166,14 +171,7 @@ class Dispatcher:
 
         def change(tx: Connection) -> list[JobRow]:
             schedule = schedules.resolve(tx, schedule_ref)
-            targets = assignments.hosts_of(tx, schedule.id)
-            if host_ref is not None:
-                host = hosts.resolve(tx, host_ref)
-                if host.id not in targets:
-                    raise InputError(f"{host.name} is not a host of schedule {schedule.name}: add it there first")
-                targets = [host.id]
-            if not targets:
-                raise ConflictError(f"schedule {schedule.name} has no hosts now: there is nothing to run it on")
+            targets = wishes.targets(tx, schedule, host_ref)
             return [
                 job_rows.insert(
                     tx,
@@ -189,34 +187,32 @@ class Dispatcher:
                 for host_id in targets
             ]
 
-        made = await self._store.write(change)
-        self.apply(Ripple(jobs={job.id for job in made}, hosts={job.host_id for job in made}))
-        return made
+        return await self._queue(change)
+
+    async def ask(self, request: JobRequest) -> JobRow:
+        """Given what an operator wants, queue the job that does it and return it.
+
+        Raise InputError for what cannot be right, NotFoundError for a name that is none, ConflictError where no host
+        is there to do it, or its agent is too old, or it is about to be done already.
+        """
+        now, online = self._clock.now(), self._hub.online_hosts()
+        return (await self._queue(lambda tx: [wishes.ask(tx, request, online=online, now=now)]))[0]
+
+    async def preview_forget(self, schedule_ref: str, host_ref: str | None) -> list[JobRow]:
+        """Given a schedule (and one of its hosts), queue a dry run of its retention for that host, or for each.
+
+        Raise as `run_schedule`, and ConflictError for a schedule that keeps everything.
+        """
+        now, online = self._clock.now(), self._hub.online_hosts()
+        return await self._queue(lambda tx: wishes.preview_forget(tx, schedule_ref, host_ref, online=online, now=now))
 
     async def init_repo(self, repo_ref: str, host_ref: str) -> JobRow:
         """Given a repository and a host, queue its creation; raise ConflictError when that is under way already."""
-        now = self._clock.now()
+        return await self.ask(JobRequest(spec=InitSpec(), repo=repo_ref, host=host_ref))
 
-        def change(tx: Connection) -> JobRow:
-            repo = repos.resolve(tx, repo_ref)
-            host = hosts.resolve(tx, host_ref)
-            under_way = jobs.unfinished_init(tx, repo.id)
-            if under_way is not None:
-                raise ConflictError(
-                    f"job {under_way} is about to create repository {repo.name} already: two at once would damage it"
-                )
-            return job_rows.insert(
-                tx,
-                job_id=new_id(),
-                spec=InitSpec(),
-                host_id=host.id,
-                repo_id=repo.id,
-                actor=Actor.OPERATOR,
-                now=now,
-            )
-
+    async def _queue(self, change: Callable[[Connection], list[JobRow]]) -> list[JobRow]:
         made = await self._store.write(change)
-        self.apply(Ripple(jobs={made.id}, hosts={made.host_id}))
+        self.apply(Ripple(jobs={job.id for job in made}, hosts={job.host_id for job in made}))
         return made
 
     async def cancel(self, job_ref: str, reason: str = "cancelled by an operator") -> JobRow:

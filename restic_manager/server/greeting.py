@@ -139,7 +139,7 @@ def _access(tx: Connection, greeting: Greeting, asked: Sequence[str], unseal: Un
     orders = [Order(known[job_id], greeting.host.restic_host) for job_id in asked if job_id in known]
     written = write_orders(tx, orders, unseal=unseal, recover=True)
     refused = {job_id: "the server knows no such job" for job_id in asked if job_id not in known}
-    refused |= {job.id: f"the server cannot open its repository: {why.message}" for job, why in written.shut}
+    refused |= {job.id: f"the server cannot open its repository: {why.message}" for job, why in written.unsent}
     return [message for _, message in written.messages] + [
         CommandCancel(job_id=job_id, reason=why[:256], status=Status.INTERRUPTED) for job_id, why in refused.items()
     ]

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, select
 from restic_manager.domain.errors import StorageError
 from restic_manager.domain.instants import duration_text
 from restic_manager.server.services import Services
-from restic_manager.server.store import expiry, history, hosts, jobs, pause_changes, pauses
+from restic_manager.server.store import expiry, history, hosts, jobs, listings, pause_changes, pauses, relisting
 from restic_manager.server.store.job_rows import UNFINISHED
 from restic_manager.server.store.ripple import Ripple
 from restic_manager.server.store.schema import hosts as host_rows
@@ -48,6 +48,7 @@ class Janitor:
             self.give_up: LOST_SECONDS,
             self.expire: LOST_SECONDS,
             self.end_pauses: LOST_SECONDS,  # at the latest: a wall clock that is set rings no bell
+            self.forget_listings: LOST_SECONDS,
             self.prune: PRUNE_SECONDS,
         }
         now = trio.current_time()
@@ -123,6 +124,14 @@ class Janitor:
             services.hub.sets_changed(await services.store.write(lambda tx: pause_changes.end_due(tx, now=now)))
             next_end = await services.store.read(pauses.next_end)
         return None if next_end is None else max(0.0, (next_end - services.clock.now()).total_seconds())
+
+    async def forget_listings(self) -> None:
+        """Take the rows of listing jobs away that ended a while ago, and old jobs that only listed for the server."""
+        now = self._services.clock.now()
+        while await self._services.store.write(lambda tx: listings.prune(tx, now)):
+            pass
+        while await self._services.store.write(lambda tx: relisting.prune(tx, now)) == history.BITE:
+            pass
 
     async def prune(self) -> None:
         """Bring history within its limits, in bites that hold nobody up."""

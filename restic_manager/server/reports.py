@@ -1,4 +1,4 @@
-"""What a host's messages do to the rows: durable reports in sequence, fires, acks of schedule sets. Synchronous.
+"""What a host's messages do to the rows: durable reports in sequence, fires, acks, listings. Synchronous.
 
 One call takes a batch in the order it came, in one transaction; its answers go out after the commit. A report that
 cannot be used (it does not decode, it names a job that is nobody's, it contradicts the ledger) is set aside, counted as
@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import assert_never
 
 import msgspec
@@ -30,6 +31,7 @@ from restic_manager.protocol.messages import (
     Error,
     JobFinished,
     JobLog,
+    JobRows,
     JobStarted,
     Message,
     ScheduleAck,
@@ -37,7 +39,18 @@ from restic_manager.protocol.messages import (
     SlotDecided,
 )
 from restic_manager.protocol.session import JournalRecord, frame_hash, judge_sequence
-from restic_manager.server.store import assignments, events, fates, job_rows, jobs, journals, logs, slots
+from restic_manager.server.store import (
+    assignments,
+    events,
+    fates,
+    job_rows,
+    jobs,
+    journals,
+    judging,
+    listings,
+    logs,
+    slots,
+)
 from restic_manager.server.store.job_rows import JobRow
 from restic_manager.server.store.logs import Chunk
 from restic_manager.server.store.ripple import Ripple
@@ -86,6 +99,8 @@ def take(tx: Connection, batch: Iterable[Incoming], sender: Sender, *, now: date
                 taken.answers.append(slots.take_fire(tx, message, caller=sender.caller, now=now, ripple=taken.ripple))
             case ScheduleAck():
                 assignments.note_ack(tx, sender.caller.host_id, message, now)
+            case JobRows():
+                run.rows(message)
             case _:
                 run.report(message, incoming.frame)
         if taken.end is not None:
@@ -117,6 +132,7 @@ class _Batch:
         self._reported = False
         self._jobs: dict[str, JobRow] = {}
         self._logs: dict[str, list[Chunk]] = {}
+        self._dropped: set[str] = set()
 
     def report(self, message: DurableReport | WireError, frame: str, *, unusable: str | None = None) -> None:
         """Take one durable report, or what was wrong with one, in its turn."""
@@ -145,6 +161,32 @@ class _Batch:
             self._quarantine(seq, frame, unusable or "", foreign=False)
         self._record = JournalRecord(acked_through=seq, acked_hash=frame_hash(frame))
         self._advanced = True
+
+    def rows(self, message: JobRows) -> None:
+        """Take the next rows of a listing: they are in no outbox, so what cannot be used is dropped, and told."""
+        job = self._jobs.get(message.job_id) or job_rows.find(self._tx, message.job_id)
+        if job is None:
+            self._drop(message, "unknown_job", f"the server knows no job {message.job_id}")
+        elif job.host_id != self._host_id:
+            reason = f"job {job.id} is another host's"
+            if jobs.is_anothers(job, self._host_id):
+                self._taken.end = Error(code="not_yours", message=reason, ref=job.id)
+            else:
+                self._drop(message, "not_yours", reason)
+        elif job.status.terminal:
+            self._drop(message, "job_over", f"job {job.id} is over: its rows are not taken any more")
+        else:
+            taken = listings.append(self._tx, job.id, message.first, message.rows, now=self._now)
+            if taken == "out_of_order":
+                self._drop(message, taken, f"row {message.first} of job {job.id} is not the next one")
+            self._jobs[job.id] = job
+            self._taken.ripple.jobs.add(job.id)
+
+    def _drop(self, message: JobRows, code: str, reason: str) -> None:
+        """Say once a batch and job that its rows are of no use."""
+        if message.job_id not in self._dropped:
+            self._dropped.add(message.job_id)
+            self._taken.answers.append(Error(code=code, message=reason, ref=message.job_id))
 
     def finish(self) -> None:
         """Write what was gathered and how far the journal is, and add the ack."""
@@ -187,6 +229,7 @@ class _Batch:
                     started_at=report.started_at,
                     finished_at=report.finished_at,
                     now=self._now,
+                    judge=partial(judging.verdict, self._tx, job, started_at=report.started_at, now=self._now),
                 )
                 if step.contradiction is not None:
                     raise _Unusable(f"job {job.id}: {step.contradiction}")

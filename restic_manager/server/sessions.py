@@ -21,6 +21,7 @@ from restic_manager.link import Link
 from restic_manager.protocol.codec import WireError
 from restic_manager.protocol.messages import (
     CAP_RECOVER,
+    CAP_ROWS,
     CAP_STANDING_ORDERS,
     Error,
     Goodbye,
@@ -142,7 +143,7 @@ class HostSessions:
             acked_through=greeting.accepted.acked_through,
             acked_hash=greeting.accepted.acked_hash,
             reconnect_spread=max(config.reconnect_spread, (self._services.hub.count() + 1) / HOSTS_A_SECOND),
-            capabilities=(CAP_RECOVER,),
+            capabilities=(CAP_RECOVER, CAP_ROWS),
         )
 
     async def _first_messages(self, greeting: Greeting, hello: Hello, greeted_at: datetime) -> list[Message]:

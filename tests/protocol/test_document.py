@@ -11,7 +11,7 @@ from typing import Any, Final, get_args
 import msgspec
 import pytest
 
-from restic_manager.agent import joblog, records, session
+from restic_manager.agent import joblog, records, runner, session
 from restic_manager.domain import firing, planning
 from restic_manager.domain.cron import Timetable
 from restic_manager.domain.instants import slot_text
@@ -42,7 +42,7 @@ from restic_manager.protocol.session import (
 )
 from restic_manager.restic.failures import REMEDIES
 from restic_manager.server import agents, sessions
-from restic_manager.server.store import repos, schedule_changes
+from restic_manager.server.store import repos, schedule_checks
 from tests.protocol import shapes
 from tests.protocol.shapes import DECODERS
 
@@ -104,7 +104,7 @@ def test_the_fields_are_the_class_s(name: str) -> None:
     """Name, type with bounds, required or default: cell by cell, in order, nothing missing and nothing more."""
     cls = EVERYTHING[name]
     config = cls.__struct_config__
-    tag = [["`kind`", f"`{config.tag}`", "yes"]] if config.tag_field == "kind" else []
+    tag = [[f"`{config.tag_field}`", f"`{config.tag}`", "yes"]] if config.tag_field in {"kind", "row"} else []
     wanted = tag + [
         [f"`{field.encode_name}`", shapes.described(field.type), shapes.required(field)]
         for field in shapes.fields_of(cls)
@@ -189,6 +189,8 @@ def test_close_codes_are_those_the_link_says() -> None:
         ("one frame, in characters (Unicode code points, as JSON text)", messages.MAX_MESSAGE),
         ("text of one `job.log`, in characters", messages.MAX_LOG_TEXT),
         ("a `schedule.set` is cut into parts of about, in characters", messages.MAX_ENTRIES_TEXT),
+        ("the rows of one `job.rows`, in characters about", messages.MAX_ROWS_TEXT),
+        ("reading jobs at once", runner.READING_AT_ONCE),
         ("the HTTP request of the handshake, in bytes", wire.HANDSHAKE_BYTES),
         ("from the connection to the whole request, in seconds", sessions.HELLO_SECONDS),
         ("from the accepted request to the first message, in seconds", sessions.HELLO_SECONDS),
@@ -217,7 +219,7 @@ def test_sizes_and_times(what: str, value: float) -> None:
         ("within 3 h of a slot", firing.TZDATA_LIMIT.seconds == 3 * 3_600),
         ("more than 60 s late", planning.ON_TIME.seconds == 60),
         ("set back by up to 2 h", planning.CLOCK_HOLD.seconds == 7_200),
-        ("at most 262,144 bytes", schedule_changes.MAX_SPEC_TEXT == 262_144),
+        ("at most 262,144 bytes", schedule_checks.MAX_SPEC_TEXT == 262_144),
         ("at most 131,072 bytes", repos.MAX_ACCESS_TEXT == 131_072),
         ("Years 1970 to 9989", (codec._EARLIEST.year, codec._LATEST.year) == (1970, 9990)),
         ("## Joining", agents.DRAIN_SECONDS < sessions.HELLO_SECONDS),

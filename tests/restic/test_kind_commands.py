@@ -18,6 +18,7 @@ from restic_manager.domain.specs import (
     CheckSpec,
     CopySpec,
     DiffSpec,
+    DumpSpec,
     FindSpec,
     ForgetPolicy,
     ForgetSpec,
@@ -34,7 +35,7 @@ from restic_manager.domain.specs import (
     UnlockSpec,
     VerifySpec,
 )
-from restic_manager.restic.checks import check_source, check_spec
+from restic_manager.restic.checks import check_source, check_spec, check_wish
 from restic_manager.restic.command import Command, Setting, backup_command, init_command
 from restic_manager.restic.commands import keeping, reading, restoring
 from restic_manager.restic.commands.shared import literal, priority_words
@@ -121,6 +122,7 @@ def policy(**keep: Any) -> ForgetPolicy:
             ["tag", "--json", "--add=--x", "--remove=y", "--", ID],
         ),
         (reading.snapshots_command(SETTING, SnapshotsSpec(restic_host="web1")), ["snapshots", "--json", "--host=web1"]),
+        (reading.dump_command(SETTING, ID, "/caf\\xe9"), ["dump", "--", ID, "/caf\udce9"]),
         (reading.ls_command(SETTING, LsSpec(snapshot=ID)), ["ls", "--json", "--", ID, "/"]),
         (
             reading.ls_command(SETTING, LsSpec(snapshot=ID, path="/caf\\xe9", recursive=True), text=True),
@@ -257,6 +259,8 @@ def every_command(spec: Spec) -> list[Command]:
             return [keeping.tag_command(SETTING, spec)]
         case LsSpec():
             return [reading.ls_command(SETTING, spec)]
+        case DumpSpec():
+            return [reading.dump_command(SETTING, spec.snapshot, spec.path)]
     raise AssertionError(spec)
 
 
@@ -276,6 +280,7 @@ def test_nothing_that_looks_like_an_option_becomes_one(text: str) -> None:
         RestoreSpec(snapshot=ID, target=path, paths=(path,), includes=(pattern,)),
         FindSpec(patterns=(pattern,)),
         LsSpec(snapshot=ID, path=path),
+        DumpSpec(snapshot=ID, path=path),
         TagSpec(snapshots=(ID,), add=(text,)),
         ForgetSpec(policies=(policy(last=1, tags=(text,)),)),
     ]
@@ -307,7 +312,7 @@ def test_the_samples_are_fine(spec: Spec) -> None:
         (BackupSpec(paths=("/" + "x" * 4_095,)), "4096 bytes"),
         (BackupSpec(paths=("/a",), tuning=Tuning(io_level=3)), "best-effort"),
         (PruneSpec(tuning=Tuning(read_concurrency=2)), "read_concurrency"),
-        (ForgetSpec(), "one of the two"),
+        (ForgetSpec(), "would remove nothing"),
         (ForgetSpec(policies=(policy(last=1),), snapshots=(ID,)), "one of the two"),
         (ForgetSpec(policies=(policy(),)), "no rule"),
         (ForgetSpec(policies=(policy(last=1, tags=("rm:s2",)),)), "rm:s2"),
@@ -327,11 +332,22 @@ def test_the_samples_are_fine(spec: Spec) -> None:
         (RestoreSpec(snapshot=ID, in_place=True, delete=True, includes=("*",)), "empty the host"),
         (RestoreSpec(snapshot=ID, target="/t", dry_run=True, verify=True), "dry run"),
         (RestoreSpec(snapshot=ID, target="/t", paths=("/a",), excludes=("b",)), "include and exclude"),
-        (VerifySpec(), "needs a snapshot"),
+        (VerifySpec(), "which snapshot is not said"),
+        (RestoreSpec(target="/t"), "which snapshot is not said"),
+        (LsSpec(), "which snapshot is not said"),
+        (DiffSpec(), "which snapshot is not said"),
+        (TagSpec(add=("a",)), "which snapshot is not said"),
+        (VerifySpec(snapshot=ID, restic_host="h"), "leaves the filter out"),
+        (TagSpec(snapshots=(ID,), schedule_id="s", add=("a",)), "leaves the filter out"),
+        (LsSpec(restic_host="h\n"), "control"),
+        (DiffSpec(old=ID), "both snapshots, or none"),
+        (DiffSpec(new=ID), "both snapshots, or none"),
         (VerifySpec(snapshot=ID, always=("a",)), "'a'"),
         (LsSpec(snapshot=ID, path="a"), "'a'"),
         (FindSpec(patterns=("a",), oldest=AT, newest=AT - timedelta(1)), "exchange"),
         (DiffSpec(old=ID, new="x"), "'x'"),
+        (DumpSpec(snapshot="latest", path="/a"), "'latest'"),
+        (DumpSpec(snapshot=ID, path="a"), "'a'"),
         (TagSpec(snapshots=(ID,)), "no tag"),
         (TagSpec(snapshots=(ID,), add=("a",), remove=("a",)), "'a'"),
         (TagSpec(snapshots=(ID,), remove=("rm:s1",)), "rm:s1"),
@@ -341,6 +357,42 @@ def test_specs_that_restic_would_refuse_or_misread(spec: Spec, named: str) -> No
     with pytest.raises(InputError) as caught:
         check_spec(spec)
     assert named in caught.value.message
+
+
+OPEN: list[Spec] = [
+    ForgetSpec(),
+    RestoreSpec(target="/t"),
+    VerifySpec(),
+    LsSpec(),
+    DiffSpec(),
+    TagSpec(add=("a",)),
+]
+
+
+@pytest.mark.parametrize("spec", [*SPECS.values(), *OPEN, CheckSpec(rolling=28)], ids=repr)
+def test_a_wish_may_leave_open_what_the_server_fills_in(spec: Spec) -> None:
+    check_wish(spec)
+
+
+@pytest.mark.parametrize(
+    ("spec", "named"),
+    [
+        (BackupSpec(), "at least one path"),
+        (CheckSpec(rolling=28, read=Part(number=1, of=28)), "one of the two"),
+        (ForgetSpec(policies=(policy(last=1),), snapshots=(ID,)), "one of the two"),
+        (DiffSpec(new=ID), "both snapshots, or none"),
+        (LsSpec(snapshot=ID, restic_host="h"), "leaves the filter out"),
+        (TagSpec(), "no tag"),
+    ],
+)
+def test_a_wish_that_can_never_be_an_order(spec: Spec, named: str) -> None:
+    with pytest.raises(InputError) as caught:
+        check_wish(spec)
+    assert named in caught.value.message
+
+
+def test_an_order_whose_part_has_been_filled_in_is_fine() -> None:
+    check_spec(CheckSpec(rolling=28, read=Part(number=3, of=28)))
 
 
 def test_the_second_repository_belongs_to_the_spec() -> None:
@@ -397,3 +449,9 @@ def test_what_goes_differently_is_told() -> None:
 def test_times_are_said_in_utc() -> None:
     command = reading.find_command(SETTING, FindSpec(patterns=("x",), oldest=datetime(2026, 1, 2, tzinfo=UTC)))
     assert "--oldest=2026-01-02 00:00:00 +0000" in words(command)
+
+
+def test_no_command_line_leaves_the_snapshot_open() -> None:
+    for spec in (RestoreSpec(restic_host="h", target="/t"), LsSpec(restic_host="h")):
+        with pytest.raises(ValueError, match="newest"):
+            every_command(spec)

@@ -107,6 +107,23 @@ async def test_lines_and_code(fake: Fake) -> None:
     await run.assert_gone()
 
 
+async def test_an_answer_that_is_no_text_comes_as_it_is(fake: Fake) -> None:
+    run = Run(fake({"bytes": 300_001}, {"stderr": "a word"}, {"hex": "0a0a00"}))
+    pieces: list[bytes] = []
+
+    async def take(data: bytes) -> None:
+        pieces.append(data)
+
+    with trio.fail_after(LIMIT):
+        end = await run_process(
+            run.command, on_lines=run.take, on_bytes=take, stop=run.stop, stop_signal=signal.SIGTERM, patience=LONG
+        )
+    assert (end.code, end.drained) == (0, True)
+    assert b"".join(pieces) == (bytes(range(256)) * 1_200)[:300_001] + b"\n\n\0"
+    assert max(map(len, pieces)) <= 64 << 10
+    assert (run.out, run.err) == ([], [b"a word"])
+
+
 async def test_no_file_descriptor_is_left_open(fake: Fake) -> None:
     made = fake("one")
     with trio.fail_after(LIMIT):

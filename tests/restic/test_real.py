@@ -200,7 +200,7 @@ async def test_over_the_network_up_and_down(world: World, server: str) -> None:
     world.url = "rest:http://127.0.0.1:1/repo"
     down = await world.run(limits=Limits(time_limit=2))
     assert down.status is Status.FAILED
-    assert code_of(down) == ("network" if world.binary.version < Version(0, 17) else "time_limit")
+    assert code_of(down) == "network"
     assert down.error is not None
     assert "connection refused" in down.error.lines[0]
 

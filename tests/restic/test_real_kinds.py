@@ -13,6 +13,7 @@ import trio
 from restic_manager.domain.model import Limits, RepoAccess, Status
 from restic_manager.domain.pathtext import path_to_text
 from restic_manager.domain.results import (
+    BytesRow,
     ChangeRow,
     CheckStats,
     CopyStats,
@@ -21,6 +22,7 @@ from restic_manager.domain.results import (
     ForgetStats,
     FoundRow,
     ListStats,
+    LockRow,
     NodeRow,
     PruneStats,
     RepoStats,
@@ -36,10 +38,12 @@ from restic_manager.domain.specs import (
     CheckSpec,
     CopySpec,
     DiffSpec,
+    DumpSpec,
     FindSpec,
     ForgetPolicy,
     ForgetSpec,
     InitSpec,
+    LocksSpec,
     LsSpec,
     Part,
     PruneSpec,
@@ -285,9 +289,44 @@ async def test_tags(world: World) -> None:
     assert (again.status, again.result) == (Status.SUCCEEDED, TagStats(changed=0))
 
 
+async def test_a_dump_is_the_file_byte_for_byte(world: World) -> None:
+    odd = {ODD: b"odd", NEWLINE: b"", "we[ird*\\n": bytes(range(256)) * 9_000}
+    for name, content in odd.items():
+        (world.data / name).write_bytes(content)
+    (world.data / "link").symlink_to("one")
+    os.mkfifo(world.data / "fifo")
+    first = await world.saved()
+    for name, content in {**odd, "sub/two": (world.data / "sub" / "two").read_bytes()}.items():
+        path = path_to_text(os.fsencode(world.data / name))
+        outcome = await world.run(DumpSpec(snapshot=first, path=path, limit=max(len(content), 1)))
+        assert (outcome.status, outcome.result) == (Status.SUCCEEDED, ListStats(rows=len(world.rows))), (name, outcome)
+        assert b"".join(row.data for row in world.rows if isinstance(row, BytesRow)) == content
+    for name, code in (("link", "not_a_file"), ("fifo", "not_a_file"), ("sub", "not_a_file"), ("gone", "path_missing")):
+        refused = await world.run(DumpSpec(snapshot=first, path=f"{world.data}/{name}"))
+        assert (refused.status, code_of(refused), world.rows) == (Status.FAILED, code, []), name
+    assert code_of(await world.run(DumpSpec(snapshot="ffffffff", path="/x"))) == "snapshot_missing"
+    assert world.locks() == []
+
+
+async def test_the_newest_of_a_schedule(world: World) -> None:
+    older, newer = await world.saved(), await world.saved()
+    await world.saved(schedule_id="sch-2")
+    await world.run(LsSpec(schedule_id="sch-1", restic_host="web1", path=str(world.data)))
+    assert {row.path for row in world.rows if isinstance(row, NodeRow)} >= {f"{world.data}/one"}
+    assert any(f"snapshot {newer[:8]} of" in line for line in world.of("agent"))
+    diff = await world.run(DiffSpec(schedule_id="sch-1", metadata=True))
+    assert diff.status is Status.SUCCEEDED
+    assert any(f"snapshot {older[:8]} of" in line for line in world.of("agent"))
+    proven = await world.run(VerifySpec(schedule_id="sch-1"))
+    assert isinstance(proven.result, VerifyStats)
+    assert proven.result.snapshot == newer
+    assert code_of(await world.run(LsSpec(restic_host="nobody"))) == "snapshot_missing"
+
+
 @needs_rest_server
 async def test_unlock_after_a_kill(world: World) -> None:
     assert (await world.run(UnlockSpec())).result == UnlockStats()
+    assert (await world.run(LocksSpec())).result == ListStats()
     with rest_server(world.served) as server:
         async with holding_proxy(server, "POST", "/data/") as proxy:
             held = subprocess.Popen(  # noqa: ASYNC220 - it returns at once
@@ -303,6 +342,13 @@ async def test_unlock_after_a_kill(world: World) -> None:
             )
             with trio.fail_after(30):
                 await proxy.held.wait()
+            listed = await world.run(LocksSpec())
+            assert (listed.status, listed.result) == (Status.SUCCEEDED, ListStats(rows=1))
+            (row,) = world.rows
+            assert isinstance(row, LockRow)
+            assert (row.lock.hostname, row.lock.pid, row.lock.exclusive) == (os.uname().nodename, held.pid, False)
+            assert abs(row.lock.time - datetime.now(UTC)) < timedelta(minutes=1)
+            assert row.lock.id == world.locks()[0].name
             # Its process lives: an ordinary unlock leaves the lock alone.
             assert (await world.run(UnlockSpec())).result == UnlockStats(left=1)
             held.kill()

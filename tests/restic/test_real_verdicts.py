@@ -15,11 +15,13 @@ import pytest
 import trio
 
 from restic_manager.domain.model import Limits, Outcome, RepoAccess, Status
+from restic_manager.domain.results import LockedBy
 from restic_manager.domain.retention import Retention
 from restic_manager.domain.specs import (
     BackupSpec,
     CheckSpec,
     CopySpec,
+    DumpSpec,
     ForgetPolicy,
     ForgetSpec,
     InitSpec,
@@ -125,13 +127,22 @@ async def _(world: World) -> Outcome:
             await proxy.held.wait()
             found.append(await world.run())
             proxy.release()
+    result = found[0].result
+    assert isinstance(result, LockedBy)
+    (lock,) = result.locks
+    assert (lock.hostname, lock.exclusive) == (os.uname().nodename, True)
+    assert found[0].error is not None
+    assert f"process {lock.pid} on {lock.hostname}" in found[0].error.message
     return found[0]
 
 
 @brings("network_down")
 async def _(world: World) -> Outcome:
     world.url = "rest:http://127.0.0.1:1/repo"
-    return await world.run(limits=Limits(time_limit=3))
+    outcome = await world.run(limits=Limits(time_limit=3))
+    assert outcome.error is not None
+    assert ("stopped at its time limit" in outcome.error.message) == (world.real.version != "0.14.0")
+    return outcome
 
 
 async def _on_a_small_disk(world: World, act: Callable[[Path], Awaitable[Outcome]]) -> Outcome:
@@ -247,6 +258,13 @@ async def _(world: World) -> Outcome:
     return await world.run(RestoreSpec(snapshot=first, target=str(world.folder / "target")))
 
 
+@brings("damaged_dump")
+async def _(world: World) -> Outcome:
+    first = await world.saved()
+    world.damage()
+    return await world.run(DumpSpec(snapshot=first, path=str(world.data / "file")))
+
+
 @brings("damaged_prune")
 async def _(world: World) -> Outcome:
     await world.saved()
@@ -284,6 +302,20 @@ async def _(world: World) -> Outcome:
 @brings("path_missing")
 async def _(world: World) -> Outcome:
     return await world.run(LsSpec(snapshot=await world.saved(), path="/no/such"))
+
+
+@brings("dump_folder")
+async def _(world: World) -> Outcome:
+    outcome = await world.run(DumpSpec(snapshot=await world.saved(), path=str(world.data)))
+    assert world.rows == []
+    return outcome
+
+
+@brings("dump_large")
+async def _(world: World) -> Outcome:
+    outcome = await world.run(DumpSpec(snapshot=await world.saved(), path=str(world.data / "file"), limit=199_999))
+    assert world.rows == []
+    return outcome
 
 
 @brings("nothing_restored")

@@ -3,24 +3,41 @@
 from __future__ import annotations
 
 import dataclasses
+import tracemalloc
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
+from msgspec.structs import replace
 
 from restic_manager.domain.model import Limits, Outcome, RepoAccess, Status
-from restic_manager.domain.results import FateRow, ForgetStats, ListStats, NodeRow, Row, VerifyStats
+from restic_manager.domain.results import (
+    BytesRow,
+    FateRow,
+    ForgetStats,
+    ListStats,
+    Lock,
+    LockedBy,
+    LockRow,
+    NodeRow,
+    Row,
+    SnapshotRow,
+    VerifyStats,
+)
 from restic_manager.domain.retention import Retention
 from restic_manager.domain.specs import (
     BackupSpec,
     CheckSpec,
     CopySpec,
     DiffSpec,
+    DumpSpec,
     FindSpec,
     ForgetPolicy,
     ForgetSpec,
+    LocksSpec,
     LsSpec,
     PruneSpec,
     RestoreSpec,
@@ -110,6 +127,8 @@ async def test_every_kind_ends_well(world: World, version: str) -> None:
     first, second = await world.saved(), await world.saved()
     specs: list[Spec] = [
         SnapshotsSpec(),
+        LocksSpec(),
+        DumpSpec(snapshot=first, path="/etc/one"),
         StatsSpec(),
         LsSpec(snapshot=first, path="/etc"),
         FindSpec(patterns=("one",)),
@@ -238,6 +257,266 @@ async def test_ls_rows(world: World) -> None:
     assert [row.path for row in world.rows if isinstance(row, NodeRow)] == [
         "/etc", "/etc/one", "/etc/two",
     ]  # fmt: skip
+
+
+# -- locks ------------------------------------------------------------------------------------------------------------
+
+
+def locks_in(world: World) -> dict[str, Lock]:
+    return {row.lock.id: row.lock for row in world.rows if isinstance(row, LockRow)}
+
+
+async def test_locks_are_listed_without_waiting_for_them(world: World) -> None:
+    assert (await world.run(LocksSpec())).result == ListStats(rows=0)
+    old = fake_restic.leave_lock(world.repo, hostname="web2", pid=12, age=3_600)
+    young = fake_restic.leave_lock(world.repo, exclusive=False)
+    outcome = await world.run(LocksSpec(), limits=Limits(lock_wait=10))
+    assert (outcome.status, outcome.result) == (Status.SUCCEEDED, ListStats(rows=2))
+    found = locks_in(world)
+    assert found.keys() == {old, young}
+    assert (found[old].hostname, found[old].pid, found[old].username, found[old].exclusive) == (
+        "web2",
+        12,
+        "root",
+        True,
+    )
+    assert timedelta(minutes=59) < datetime.now(UTC) - found[old].time < timedelta(minutes=61)
+    assert not found[young].exclusive
+    assert all("--no-lock" in line for command in ("list", "cat") for line in world.asked(command))
+
+
+async def test_a_lock_that_goes_away_meanwhile_is_none(world: World) -> None:
+    fake_restic.leave_lock(world.repo)
+    world.steer(list=[{"steps": [{"stdout": "ab" * 32}, {"run": True}]}, {}])
+    outcome = await world.run(LocksSpec())
+    assert (outcome.status, outcome.result) == (Status.SUCCEEDED, ListStats(rows=1))
+
+
+async def test_a_lock_that_cannot_be_read_is_said(world: World) -> None:
+    lock_id = fake_restic.leave_lock(world.repo)
+    world.steer(cat={"steps": [{"stderr": "Fatal: ciphertext verification failed"}, {"exit": 1}]})
+    outcome = await world.run(LocksSpec())
+    assert outcome.error is not None
+    assert outcome.error.code == "repo_damaged"
+    world.steer(cat={"steps": [{"stdout": "null"}]})
+    outcome = await world.run(LocksSpec())
+    assert outcome.error is not None
+    assert outcome.error.code == "repo_damaged"
+    assert f"The lock {lock_id} cannot be read" in outcome.error.message
+
+
+@pytest.mark.parametrize("version", ["0.14.0", "0.18.0"])
+async def test_who_holds_the_lock_is_found_out(world: World, version: str) -> None:
+    world.steer(version)
+    lock_id = fake_restic.leave_lock(world.repo, hostname="web2", pid=12, age=185)
+    fake_restic.leave_lock(world.repo, hostname="web3", exclusive=False)
+    outcome = await world.run(BackupSpec(paths=(str(world.data),)))
+    assert outcome.error is not None
+    assert outcome.error.code == "locked"
+    assert isinstance(outcome.result, LockedBy)
+    assert [lock.id for lock in outcome.result.locks] == [lock_id], "a shared lock is not in a backup's way"
+    assert "It is held by process 12 on web2 (user root, exclusive, taken 3m" in outcome.error.message
+    assert outcome.error.lines
+    prune = await world.run(PruneSpec())
+    assert isinstance(prune.result, LockedBy)
+    assert {lock.hostname for lock in prune.result.locks} == {"web2", "web3"}
+    assert prune.error is not None
+    assert ", and 1 more." in prune.error.message
+
+
+async def test_a_holder_that_cannot_be_found_out_changes_nothing(world: World) -> None:
+    fake_restic.leave_lock(world.repo)
+    world.steer(list={"steps": [{"stderr": "Fatal: connection refused"}, {"exit": 1}]})
+    outcome = await world.run(PruneSpec())
+    assert outcome.error is not None
+    assert outcome.error.code == "locked"
+    assert not isinstance(outcome.result, LockedBy)
+    assert any("whose lock it is could not be found out" in line for line in world.lines)
+
+
+async def test_a_lock_that_is_gone_again_is_nobody_s(world: World) -> None:
+    told = "unable to create lock in backend: repository is already locked by PID 1 on other by root"
+    world.steer(prune={"steps": [{"stderr": told}, {"exit": 11}]})
+    outcome = await world.run(PruneSpec())
+    assert outcome.result == LockedBy(locks=())
+    assert "no lock that stands in the way is there any more" in world.lines
+
+
+async def test_what_was_removed_before_the_lock_is_what_the_result_tells(world: World) -> None:
+    first, _ = await world.saved(), await world.saved()
+    locked = {"steps": [{"stderr": "repository is already locked by PID 1 on other"}, {"exit": 11}]}
+    world.steer(forget=[{}, {}, locked])
+    outcome = await world.run(ForgetSpec(policies=(KEEP_ONE, KEEP_ONE)))
+    assert outcome.error is not None
+    assert outcome.error.code == "locked"
+    assert isinstance(outcome.result, ForgetStats)
+    assert outcome.result.removed_ids == (first,)
+
+
+# -- one file ---------------------------------------------------------------------------------------------------------
+
+
+def dumped(world: World) -> bytes:
+    return b"".join(row.data for row in world.rows if isinstance(row, BytesRow))
+
+
+async def test_a_file_comes_byte_for_byte(world: World) -> None:
+    first = await world.saved()
+    outcome = await world.run(DumpSpec(snapshot=first, path="//etc/./one/"))
+    assert (outcome.status, outcome.result, dumped(world)) == (Status.SUCCEEDED, ListStats(rows=1), b"one")
+    assert world.asked("dump") == [["dump", "--", first, "/etc/one"]]
+    world.rows.clear()
+    size = 1_000_003
+    node = {"struct_type": "node", "type": "file", "path": "/etc/big", "size": size}
+    world.steer(
+        ls={"steps": [{"stdout_json": {"struct_type": "snapshot"}}, {"stdout_json": node}]},
+        dump={"steps": [{"stderr": "a word about it"}, {"bytes": size}]},
+    )
+    outcome = await world.run(DumpSpec(snapshot=first, path="/etc/big", limit=size))
+    assert outcome.status is Status.SUCCEEDED
+    assert dumped(world) == (bytes(range(256)) * 4_000)[:size]
+    assert outcome.result == ListStats(rows=len(world.rows))
+    assert max(len(row.data) for row in world.rows if isinstance(row, BytesRow)) <= 64 << 10
+    assert "a word about it" in world.lines
+    assert not any("\\x" in line for line in world.lines), "its bytes are not in the log"
+
+
+@pytest.mark.parametrize(
+    ("path", "limit", "code", "said"),
+    [
+        ("/etc", 100, "not_a_file", "/etc is a folder"),
+        ("/", 100, "not_a_file", "/ is a folder"),
+        ("/no/such", 100, "path_missing", "/no/such"),
+        ("/etc/one", 2, "file_too_large", "3 bytes, and at most 2"),
+    ],
+)
+async def test_what_is_no_file_or_too_long_is_not_sent(
+    world: World, path: str, limit: int, code: str, said: str
+) -> None:
+    outcome = await world.run(DumpSpec(snapshot=await world.saved(), path=path, limit=limit))
+    assert outcome.error is not None
+    assert outcome.error.code == code
+    assert said in outcome.error.message
+    assert world.asked("dump") == []
+    assert world.rows == []
+
+
+@pytest.mark.parametrize(("came", "kept"), [(2, 2), (5, 3)])
+async def test_a_file_that_does_not_come_whole_failed(world: World, came: int, kept: int) -> None:
+    world.steer(dump={"steps": [{"bytes": came}]})
+    outcome = await world.run(DumpSpec(snapshot=await world.saved(), path="/etc/one"))
+    assert outcome.error is not None
+    assert outcome.error.code == "dump_incomplete"
+    assert f"{came} bytes came of a file of 3." in outcome.error.message
+    assert len(dumped(world)) == kept, "no more is sent than was looked at before"
+
+
+# -- the newest -------------------------------------------------------------------------------------------------------
+
+
+async def test_where_no_snapshot_is_named_the_newest_is_meant(world: World) -> None:
+    first, second = await world.saved(), await world.saved()
+    await world.run(BackupSpec(paths=(str(world.data),)), schedule_id="sch-2")
+    specs: list[tuple[LsSpec | RestoreSpec | DiffSpec | TagSpec, str, list[str]]] = [
+        (LsSpec(), "ls", [second, "/"]),
+        (RestoreSpec(target=str(world.folder / "t")), "restore", [second]),
+        (DiffSpec(), "diff", [first, second]),
+        (TagSpec(add=("x",)), "tag", [second]),
+    ]
+    for spec, command, wanted in specs:
+        outcome = await world.run(replace(spec, restic_host="web1", schedule_id="sch-1"))
+        assert outcome.status is Status.SUCCEEDED, (spec, outcome)
+        (asked,) = world.asked(command)
+        assert asked[asked.index("--") + 1 :] == wanted
+        looked_up = [line for line in world.asked("snapshots") if "--tag=rm:sch-1" in line and "--host=web1" in line]
+        assert looked_up
+    assert any(f"snapshot {first[:8]} of host web1 and schedule sch-1, made at 20" in line for line in world.lines)
+    assert [row for row in world.rows if isinstance(row, SnapshotRow)] == [], "the look-up is not the listing"
+
+
+async def test_there_may_be_none_that_is_the_newest(world: World) -> None:
+    nothing = await world.run(LsSpec(restic_host="web1"))
+    assert nothing.error is not None
+    assert nothing.error.code == "snapshot_missing"
+    assert "There is no snapshot of host web1 here." in nothing.error.message
+    await world.saved()
+    alone = await world.run(DiffSpec(schedule_id="sch-1"))
+    assert alone.error is not None
+    assert alone.error.code == "snapshot_missing"
+    assert "only one snapshot" in alone.error.message
+    assert world.asked("ls") == world.asked("diff") == []
+
+
+async def test_a_seed_that_is_not_said_is_the_job_s_own(world: World) -> None:
+    await world.saved()
+    for number in range(2):
+        outcome = await world.run(VerifySpec(schedule_id="sch-1", live=False), job_id="job-7")
+        assert outcome.status is not Status.CANCELLED, number
+    told = {line for line in world.lines if "seed" in line}
+    assert told == {f"the sample is the one of seed {proving.seed_of('job-7')}"}
+    assert proving.seed_of("job-7") != proving.seed_of("job-8")
+
+
+async def test_a_rolling_check_whose_order_names_no_part_reads_no_data(world: World) -> None:
+    outcome = await world.run(CheckSpec(rolling=28))
+    assert outcome.status is Status.SUCCEEDED
+    assert "the order does not say which part of the data is next, so none is read" in world.lines
+    (asked,) = world.asked("check")
+    assert not any("subset" in word for word in asked)
+
+
+async def test_a_forget_of_nothing_is_no_order(world: World) -> None:
+    outcome = await world.run(ForgetSpec())
+    assert outcome.error is not None
+    assert outcome.error.code == "invalid_input"
+    assert world.fake.invocations() == []
+
+
+# -- long lists -------------------------------------------------------------------------------------------------------
+
+
+async def test_a_long_listing_is_never_kept(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    count = most = 0
+
+    async def count_rows(rows: Sequence[Row]) -> None:
+        nonlocal count, most
+        count, most = count + len(rows), max(most, len(rows))
+
+    monkeypatch.setattr(world, "take_rows", count_rows)
+    world.steer(ls={"steps": [{"nodes": 40_000}]})
+    tracemalloc.start()
+    try:
+        outcome = await world.run(LsSpec(snapshot="abcdef12", recursive=True))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert outcome.result == ListStats(rows=40_000)
+    assert count == 40_000
+    assert most < 1_000
+    assert peak < 4 << 20, "of 8 MB of listing"
+
+
+async def test_a_long_listing_stops_promptly(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def stop_at_once(_: Sequence[Row]) -> None:
+        world.stop.set()
+
+    monkeypatch.setattr(world, "take_rows", stop_at_once)
+    world.steer(ls={"steps": [{"nodes": 10_000_000}]})
+    began = trio.current_time()
+    outcome = await world.run(LsSpec(snapshot="abcdef12", recursive=True))
+    assert outcome.status is Status.CANCELLED
+    assert trio.current_time() - began < 5
+    assert isinstance(outcome.result, ListStats)
+    assert 0 < outcome.result.rows < 100_000
+
+
+async def test_a_long_list_of_snapshots(world: World) -> None:
+    world.steer(snapshots={"steps": [{"listed": 2_000}]})
+    outcome = await world.run(SnapshotsSpec())
+    assert outcome.result == ListStats(rows=2_000)
+    rows = [row for row in world.rows if isinstance(row, SnapshotRow)]
+    assert [row.id for row in rows] == [f"{number:064x}" for number in range(2_000)]
+    assert rows[-1].summary is not None
 
 
 # -- the sample of a verify -------------------------------------------------------------------------------------------

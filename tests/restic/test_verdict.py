@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from restic_manager.domain.model import Kind, Outcome, Status
+from restic_manager.restic.answers.reader import Finding
 from restic_manager.restic.failures import CLASSES, REMEDIES
 from restic_manager.restic.output import Heard
-from restic_manager.restic.verdict import Ended, Stop, judge, needs_lookup
+from restic_manager.restic.verdict import Ended, Stop, judge, judge_found, needs_lookup
 from restic_manager.restic.version import Version
 from tests.restic.captured import VERSIONS, said
 
@@ -158,6 +159,31 @@ def test_exit_0_without_a_summary_is_a_failure() -> None:
     assert outcome.status is Status.FAILED
     assert outcome.error is not None
     assert outcome.error.code == "no_summary"
+
+
+REFUSED = b'Stat(<config/>) returned error, retrying after 1s: Head "http://h/": dial tcp: connect: connection refused'
+NEVER = b'{"message_type":"exit_error","code":1,"message":"Fatal: unable to open config file: context canceled"}'
+
+
+@pytest.mark.parametrize(
+    ("lines", "stopped", "code"),
+    [
+        ((REFUSED, NEVER), Stop.TIME_LIMIT, "network"),
+        ((REFUSED, NEVER), Stop.CANCELLED, "cancelled"),
+        ((NEVER,), Stop.TIME_LIMIT, "time_limit"),
+        # It had got over that trouble: what came later was only long.
+        ((REFUSED, b"Fatal: context canceled"), Stop.TIME_LIMIT, "time_limit"),
+    ],
+)
+@pytest.mark.parametrize("kind", [Kind.BACKUP, Kind.CHECK])
+def test_a_time_that_was_over_before_the_repository_was_reached(
+    kind: Kind, lines: tuple[bytes, ...], stopped: Stop, code: str
+) -> None:
+    facts = ended(1, kind=kind, stopped=stopped)
+    outcome = judge(facts, heard(*lines)) if kind is Kind.BACKUP else judge_found(facts, heard(*lines), Finding())
+    assert outcome.error is not None
+    assert outcome.error.code == code
+    assert ("stopped at its time limit, while" in outcome.error.message) == (code == "network")
 
 
 @pytest.mark.parametrize("facts", [{"signal": 9}, {"stopped": Stop.TIME_LIMIT, "signal": 9}, {"stopped": Stop.STALLED}])

@@ -8,16 +8,19 @@ from pathlib import Path
 
 import pytest
 import trio
-from sqlalchemy import func, select
+from sqlalchemy import Connection, func, select
 from trio.testing import MockClock
 
 from restic_manager.domain.errors import ConflictError, InputError, NotFoundError
-from restic_manager.domain.model import Actor, Fate, InitSpec, Kind, Status, attempt_job_id, slot_job_id
+from restic_manager.domain.model import Actor, Fate, InitSpec, Kind, Status, attempt_job_id, new_id, slot_job_id
+from restic_manager.domain.specs import RestoreSpec
 from restic_manager.protocol.api import ScheduleEdit
-from restic_manager.protocol.messages import CommandCancel, CommandRun, JobFinished, ScheduleSet, SlotDecided
+from restic_manager.protocol.messages import CAP_KINDS, CommandCancel, CommandRun, JobFinished, ScheduleSet, SlotDecided
 from restic_manager.server.janitor import Janitor
-from restic_manager.server.store import host_changes, hosts, schedule_changes, schedules
-from restic_manager.server.store.schema import fates, jobs, quarantine, secrets
+from restic_manager.server.store import host_changes, hosts, job_rows, schedule_changes, schedules
+from restic_manager.server.store import repos as repo_rows
+from restic_manager.server.store.job_rows import JobRow
+from restic_manager.server.store.schema import fates, jobs, quarantine, repos, secrets
 from tests.server.world import DONE, START, ScriptedAgent, World, claim, failed, open_world, slot_after
 
 
@@ -30,6 +33,26 @@ async def one_host(world: World, name: str = "web1") -> tuple[str, str]:
     host_id = await world.join(name)
     await world.repo()
     return host_id, await world.schedule("minutely", name)
+
+
+async def room_for(world: World, repo_id: str, jobs_at_once: int) -> None:
+    """So many jobs that need not be alone may be on the repository at once."""
+    change = repos.update().where(repos.c.id == repo_id).values(max_parallel=jobs_at_once)
+    await world.write(lambda tx: tx.execute(change).rowcount)
+    world.dispatcher.look_at([repo_id])
+
+
+async def restore_elsewhere(world: World, host_id: str) -> JobRow:
+    """Queue what goes before everything on this host, and keeps it busy with the repository `other`."""
+
+    def change(tx: Connection) -> JobRow:
+        repo = repo_rows.resolve(tx, "other")
+        spec = RestoreSpec(snapshot="0badcafe", target="/tmp/restored")
+        return job_rows.insert(
+            tx, job_id=new_id(), spec=spec, host_id=host_id, repo_id=repo.id, actor=Actor.OPERATOR, now=world.now()
+        )
+
+    return await world.write(change)
 
 
 async def edit(world: World, schedule_id: str, **change: object) -> None:
@@ -356,7 +379,7 @@ async def init_jobs(world: World) -> list[str]:
 async def test_eight_hosts_one_new_repository_the_same_slot(tmp_path: Path, autojump_clock: MockClock) -> None:
     async with open_world(tmp_path) as world, AsyncExitStack() as stack:
         ids = [await world.join(f"web{number}") for number in range(8)]
-        await world.repo()
+        await room_for(world, await world.repo(), 8)
         schedule_id = await world.schedule("all", all=True)
         await trio.sleep(60)
         slot = slot_after(START, 60)
@@ -485,12 +508,11 @@ async def test_an_init_never_sent_moves_to_a_host_that_is_there(tmp_path: Path, 
         await world.repo()
         await world.repo("other")
         await world.schedule("minutely", all=True)
-        await world.schedule("elsewhere", "web1", repo="other")
-        async with world.agent(ids[0]) as first:
+        async with world.agent(ids[0], capabilities=(CAP_KINDS,)) as first:
             await world.dispatcher.run_schedule("minutely", "web1")
             order = await first.hear(CommandRun)
             # The host is busy with another repository when the init is made, so that it cannot be sent yet.
-            await world.dispatcher.run_schedule("elsewhere", None)
+            await restore_elsewhere(world, ids[0])
             await first.acked(await first.finish(order, failed("repo_missing")))
             assert (await first.hear(CommandRun)).repo.url == "/srv/other"
             (init_id,) = await init_jobs(world)
@@ -534,11 +556,10 @@ async def test_an_init_finds_a_host_that_got_the_repository_later(tmp_path: Path
         await world.repo()
         await world.repo("other")
         await world.schedule("minutely", "web1")
-        await world.schedule("elsewhere", "web1", repo="other")
-        async with world.agent(ids[0]) as first:
+        async with world.agent(ids[0], capabilities=(CAP_KINDS,)) as first:
             await world.dispatcher.run_schedule("minutely", None)
             order = await first.hear(CommandRun)
-            await world.dispatcher.run_schedule("elsewhere", None)
+            await restore_elsewhere(world, ids[0])
             await first.acked(await first.finish(order, failed("repo_missing")))
         (init_id,) = await init_jobs(world)
         async with world.agent(ids[1]) as second:
@@ -583,11 +604,10 @@ async def test_when_the_host_of_an_init_is_removed_another_makes_the_repository(
         await world.repo()
         await world.repo("other")
         await world.schedule("minutely", all=True)
-        await world.schedule("elsewhere", "web1", repo="other")
-        async with world.agent(ids[0]) as first:
+        async with world.agent(ids[0], capabilities=(CAP_KINDS,)) as first:
             await world.dispatcher.run_schedule("minutely", "web1")
             order = await first.hear(CommandRun)
-            (other,) = await world.dispatcher.run_schedule("elsewhere", None)
+            other = await restore_elsewhere(world, ids[0])
             await first.acked(await first.finish(order, failed("repo_missing")))
         (init_id,) = await init_jobs(world)
         ripple = await world.write(

@@ -15,7 +15,23 @@ from sqlalchemy import Connection
 
 from restic_manager.domain.cron import resolve_hash, splay_offset
 from restic_manager.domain.errors import ConflictError, InputError, NotFoundError
-from restic_manager.domain.model import BackupSpec, InitSpec, Limits, Offline, Overlap, Timing, new_id
+from restic_manager.domain.guards import Guard, Guards
+from restic_manager.domain.model import BackupSpec, InitSpec, Limits, Offline, Overlap, Spec, Timing, kind_of, new_id
+from restic_manager.domain.retention import Retention
+from restic_manager.domain.specs import (
+    CheckSpec,
+    CopySpec,
+    DumpSpec,
+    FindSpec,
+    ForgetSpec,
+    LocksSpec,
+    Part,
+    PruneSpec,
+    SnapshotsSpec,
+    StatsSpec,
+    UnlockSpec,
+    VerifySpec,
+)
 from restic_manager.protocol.codec import decode_entry, encode, from_server
 from restic_manager.protocol.messages import (
     MAX_ENTRIES_TEXT,
@@ -27,7 +43,16 @@ from restic_manager.protocol.messages import (
     StandingOrder,
 )
 from restic_manager.runtime.clock import SystemClock
-from restic_manager.server.store import assignments, events, hosts, repos, schedule_changes, schedules, schema
+from restic_manager.server.store import (
+    assignments,
+    events,
+    hosts,
+    repos,
+    retention_advice,
+    schedule_changes,
+    schedules,
+    schema,
+)
 from restic_manager.server.store.writer import Store, open_store
 from tests.server.rows import SEALER, START, ZONE, add_repo, add_schedule, at, edit_schedule, greet, invite, join
 
@@ -91,6 +116,15 @@ async def versions(store: Store) -> dict[str, int]:
         ({"spec": BackupSpec(paths=("etc",))}, InputError, "'etc'"),
         ({"spec": BackupSpec(paths=("/a",), tags=("a,b",))}, InputError, "a,b"),
         ({"spec": InitSpec()}, InputError, "repo init"),
+        ({"spec": LocksSpec()}, InputError, "repo locks"),
+        ({"spec": DumpSpec(snapshot="a" * 8, path="/etc")}, InputError, "restore --stdout"),
+        ({"spec": ForgetSpec(snapshots=("a" * 8,))}, InputError, "again and again"),
+        ({"spec": CheckSpec(read=Part(number=1, of=4), rolling=4)}, InputError, "one of the two"),
+        ({"spec": CopySpec(from_repo="main")}, InputError, "onto itself"),
+        ({"spec": CopySpec(from_repo="nowhere")}, NotFoundError, "nowhere"),
+        ({"spec": PruneSpec(), "retention": Retention(last=3)}, InputError, "retention of this prune"),
+        ({"spec": PruneSpec(), "guards": Guards(least=1)}, InputError, "only a backup has guards"),
+        ({"retention": Retention()}, InputError, "no rule"),
         ({"spec": BackupSpec(paths=tuple(f"/{n:0999}" for n in range(300)))}, InputError, "at most"),
         ({"repo": "nowhere"}, NotFoundError, "nowhere"),
         ({"hosts": ("web1", "nobody")}, NotFoundError, "nobody"),
@@ -138,6 +172,9 @@ async def test_a_name_is_taken_until_its_schedule_is_removed(store: Store) -> No
         {"all": False},
         {"repo": "nowhere"},
         {"max_lateness": 0},
+        {"spec": PruneSpec()},
+        {"spec": BackupSpec(paths=("/a",)), "paths": ("/b",)},
+        {"retention": Retention()},
     ],
 )
 async def test_a_wrong_edit_changes_nothing(store: Store, fields: dict[str, Any]) -> None:
@@ -146,6 +183,82 @@ async def test_a_wrong_edit_changes_nothing(store: Store, fields: dict[str, Any]
         await edit(store, **fields)
     assert (await store.read(lambda tx: schedules.resolve(tx, "nightly")), await versions(store)) == before
     assert await history(store, "web1") == [(1, True, 0, None)]
+
+
+# -- every kind -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        ForgetSpec(),
+        PruneSpec(max_unused=5.0),
+        CheckSpec(rolling=28),
+        UnlockSpec(),
+        StatsSpec(),
+        VerifySpec(files=5),
+        CopySpec(from_repo="second"),
+        FindSpec(patterns=("*.db",)),
+        SnapshotsSpec(),
+    ],
+    ids=lambda spec: str(kind_of(spec)),
+)
+async def test_every_kind_is_scheduled_and_waits_for_the_server(store: Store, spec: Spec) -> None:
+    second = await store.write(lambda tx: add_repo(tx, "second"))
+    schedule = (await add(store, "care", spec=spec, hosts=("web1",), offline=Offline.RUN)).schedule
+    wanted = msgspec.structs.replace(spec, from_repo=second.id) if isinstance(spec, CopySpec) else spec
+    assert (schedule.kind, schedule.spec, schedule.offline) == (kind_of(spec), wanted, Offline.WAIT)
+    assert await store.read(lambda tx: schedules.resolve(tx, "care")) == schedule
+    (entry,) = (await told(store, "web1"))[1]
+    assert (entry.offline, entry.standing_order) == (Offline.WAIT, None)
+    with pytest.raises(InputError, match="waits for it"):
+        await store.write(lambda tx: edit_schedule(tx, "care", offline=Offline.RUN))
+    with pytest.raises(InputError, match="backups only"):
+        await store.write(lambda tx: edit_schedule(tx, "care", paths=("/srv",)))
+
+
+async def test_the_whole_content_is_edited_at_once(store: Store) -> None:
+    await add(store, "care", spec=CheckSpec(rolling=28), hosts=("web1",))
+    changed = await store.write(lambda tx: edit_schedule(tx, "care", spec=CheckSpec(rolling=7)))
+    assert (changed.schedule.spec, changed.schedule.revision, len(changed.hosts)) == (CheckSpec(rolling=7), 1, 1)
+    with pytest.raises(InputError, match="is a check and stays one"):
+        await store.write(lambda tx: edit_schedule(tx, "care", spec=PruneSpec()))
+    await add(store)
+    changed = await edit(store, spec=BackupSpec(paths=("/srv",), tags=("a",)))
+    assert changed.schedule.spec == BackupSpec(paths=("/srv",), tags=("a",))
+
+
+async def test_retention_and_guards_are_kept_and_no_host_is_told(store: Store) -> None:
+    kept, guards = Retention(daily=14, tags=("keep",)), Guards(shrink=0.2, off=(Guard.NOTHING,))
+    schedule = (await add(store, retention=kept)).schedule
+    assert (schedule.retention, schedule.guards) == (kept, None)
+    before = await versions(store)
+    changed = await edit(store, guards=guards, retention=Retention(last=2))
+    assert (changed.schedule.retention, changed.schedule.guards, changed.hosts) == (Retention(last=2), guards, [])
+    assert await store.read(lambda tx: schedules.resolve(tx, "nightly")) == changed.schedule
+    gone = await edit(store, guards=None, retention=None)
+    assert (gone.schedule.retention, gone.schedule.guards, await versions(store)) == (None, None, before)
+
+
+async def test_a_retention_that_cannot_be_filled_or_applied_is_warned_about(store: Store) -> None:
+    schedule = (await add(store, retention=Retention(hourly=24, daily=7))).schedule
+    (unfilled,) = await store.read(lambda tx: retention_advice.warnings(tx, schedule))
+    assert unfilled.startswith("keep-hourly 24: the schedule runs every day")
+    assert retention_advice.usual_gap(schedule) == timedelta(days=1)
+    await store.write(lambda tx: tx.execute(schema.repos.update().values(append_only=True)).rowcount)
+    (_, nobody) = await store.read(lambda tx: retention_advice.warnings(tx, schedule))
+    assert "append-only and has no maintainer" in nobody
+    repo = await store.read(lambda tx: repos.resolve(tx, "main"))
+    assert await store.read(lambda tx: retention_advice.repo_warnings(tx, repo)) == (nobody,)
+    pruning = (await add(store, "prune", spec=PruneSpec(), hosts=("web1",))).schedule
+    (refused,) = await store.read(lambda tx: retention_advice.warnings(tx, pruning))
+    assert "only its maintainer can prune there" in refused
+    web1 = await store.read(lambda tx: hosts.resolve(tx, "web1"))
+    await store.write(lambda tx: tx.execute(schema.repos.update().values(maintainer_id=web1.id)).rowcount)
+    assert await store.read(lambda tx: retention_advice.warnings(tx, schedule)) == (unfilled,)
+    assert await store.read(lambda tx: retention_advice.warnings(tx, pruning)) == ()
+    repo = await store.read(lambda tx: repos.resolve(tx, "main"))
+    assert await store.read(lambda tx: retention_advice.repo_warnings(tx, repo)) == ()
 
 
 # -- what an edit touches ---------------------------------------------------------------------------------------------

@@ -11,14 +11,15 @@ Scenario (JSON, all optional):
   version     "0.14.0", "0.18.0" (default), "0.19.1": words, exit codes and signals follow it
   version_text  what `version` prints instead
   env         names of variables to record with each invocation (RESTIC_REPOSITORY and the job id always are)
-  backup, init, cat, snapshots, list, unlock, forget, prune, check, stats, restore, copy, ls, find, diff, tag
+  backup, init, cat, snapshots, list, unlock, forget, prune, check, stats, restore, copy, ls, find, diff, tag, dump
               how that command behaves; a list: one for each invocation, in turn, the last one again and again. (forget
-              knows --keep-last, --tag, --host and ids; the files of every snapshot are `/etc/one` and `/etc/two`.) A
-              behaviour is an object:
+              knows --keep-last, --tag, --host and ids; the files of every snapshot are `/etc/one` and `/etc/two`, and
+              hold their names.) A behaviour is an object:
     ignore    signals to ignore, as ["SIGINT", "SIGTERM"]
     steps     what to do INSTEAD of the command's own work, in order; each one of
       {"stdout": TEXT} {"stderr": TEXT}     write a line          {"stdout_json": {…}} {"stderr_json": {…}}
-      {"hex": "ff0a", "to": "stderr"}       write bytes as they are
+      {"hex": "ff0a", "to": "stderr"}       write bytes as they are       {"bytes": COUNT}  every byte there is, in turn
+      {"nodes": COUNT}  {"listed": COUNT}   what an ls of so many files says; a list of so many snapshots
       {"long_line": BYTES, "to": "stdout"}  one line that long    {"flood": LINES}  to both pipes in turn
       {"sleep": SECONDS}                    {"wait_for": PATH}    until it exists   {"touch": PATH}
       {"grandchild": SECONDS, "session": true}  a child holding our pipes, with true in a session of its own; its pid is
@@ -186,6 +187,18 @@ class _Fake:
         }
         _write_whole(self.lock_file, fact)
 
+    def stale(self, other: dict[str, Any]) -> bool:
+        """Older than 30 minutes, or of a process of this host that is gone: never another's young one."""
+        if str(other["time"]) < _now(-1800):
+            return True
+        if other["hostname"] != os.uname().nodename:
+            return False
+        try:
+            os.kill(other["pid"], 0)
+        except ProcessLookupError:
+            return True
+        return False
+
     def unlock_own(self) -> None:
         if self.lock_file is not None:
             os.unlink(self.lock_file)
@@ -293,9 +306,7 @@ class _Fake:
     def do_unlock(self) -> NoReturn:
         self.open_repo()
         for name, other in self.entries("locks"):
-            try:
-                os.kill(other["pid"], 0)
-            except ProcessLookupError:
+            if "--remove-all" in self.argv or self.stale(other):
                 os.unlink(self.inside("locks", name))
         self.say("stdout", "successfully removed locks")
         self.end(0)
@@ -415,6 +426,17 @@ class _Fake:
                 self.say_json("stdout", {**node, "struct_type": "node"})
         self.end(0)
 
+    def do_dump(self) -> NoReturn:
+        self.open_repo()
+        self.named_snapshot()
+        self.lock()
+        wanted = self.operands()[1]
+        node = next((one for one in self.nodes() if one["path"] == wanted), None)
+        if node is None or node["type"] != "file":
+            self.fatal(1, f'Fatal: cannot dump file: path "{wanted}" not found in snapshot')
+        self.write("stdout", str(node["name"]).encode())
+        self.end(0)
+
     def do_find(self) -> NoReturn:
         self.open_repo()
         found = [
@@ -461,6 +483,9 @@ class _Fake:
             "hex": lambda value, step: self.write(step.get("to", "stdout"), bytes.fromhex(value)),
             "long_line": lambda value, step: self.write(step.get("to", "stdout"), b"x" * value + b"\n"),
             "flood": lambda value, _: self.flood(value),
+            "bytes": lambda value, _: self.write("stdout", (bytes(range(256)) * (value // 256 + 1))[:value]),
+            "nodes": lambda value, _: self.many_nodes(value),
+            "listed": lambda value, _: self.many_snapshots(value),
             "sleep": lambda value, _: _sleep(value),
             "wait_for": lambda value, _: _wait_for(value),
             "touch": lambda value, _: open(value, "wb").close(),
@@ -478,6 +503,33 @@ class _Fake:
         for _ in range(lines // 1000):
             self.write("stdout", block)
             self.write("stderr", block)
+
+    def many_nodes(self, count: int) -> None:
+        self.say_json("stdout", {"struct_type": "snapshot", "id": "ab" * 32, "paths": ["/srv"]})
+        told = {"type": "file", "mode": 0o644, "size": 1, "mtime": "2026-03-01T12:00:00.123456789Z", "uid": 0, "gid": 0}
+        rest = json.dumps({**told, "struct_type": "node"}, separators=(",", ":"))[1:].encode()
+        for start in range(0, count, 1000):
+            names = ((start + number) for number in range(min(1000, count - start)))
+            paths = (f'{{"name":"f{name:07d}","path":"/srv/d{name // 1000:04d}/f{name:07d}",' for name in names)
+            self.write("stdout", b"".join(path.encode() + rest + b"\n" for path in paths))
+
+    def many_snapshots(self, count: int) -> None:
+        found = [
+            {
+                "time": f"2026-{1 + number % 12:02d}-01T12:00:00.123456789Z",
+                "tree": f"{number:064x}",
+                "paths": ["/etc", "/home"],
+                "hostname": f"web{number % 100}",
+                "username": "root",
+                "tags": [f"rm:sch-{number % 100}", f"rmj:job-{number}"],
+                "program_version": "restic 0.18.0",
+                "summary": {"total_files_processed": 1_000, "total_bytes_processed": 5_000_000, "data_added": 1_000},
+                "id": f"{number:064x}",
+                "short_id": f"{number:064x}"[:8],
+            }
+            for number in range(count)
+        ]
+        self.say_json("stdout", found)
 
     def grandchild(self, seconds: float, *, session: bool) -> None:
         pid = os.fork()
@@ -507,6 +559,7 @@ class _Fake:
             "restore": self.do_restore,
             "copy": self.do_copy,
             "ls": self.do_ls,
+            "dump": self.do_dump,
             "find": self.do_find,
             "diff": self.do_diff,
             "tag": self.do_tag,
@@ -530,8 +583,8 @@ class _Fake:
         self.end(0)
 
 
-def _now() -> str:
-    seconds, parts = divmod(time.time_ns(), 10**9)
+def _now(later: float = 0) -> str:
+    seconds, parts = divmod(time.time_ns() + int(later * 10**9), 10**9)
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{parts:09d}Z"
 
 
@@ -626,6 +679,21 @@ def make_repo(repo: str | os.PathLike[str], password: str) -> None:
     for name in ("snapshots", "locks"):
         os.makedirs(os.path.join(repo, name), exist_ok=True)
     _write_whole(os.path.join(repo, "config"), {"version": 2, "id": os.urandom(32).hex(), "password": password})
+
+
+def leave_lock(
+    repo: str | os.PathLike[str],
+    *,
+    hostname: str = "elsewhere",
+    pid: int = 4711,
+    age: float = 0,
+    exclusive: bool = True,
+) -> str:
+    """Given a fake repository's folder and whose it is (age in seconds), leave a lock there and return its id."""
+    lock_id = os.urandom(32).hex()
+    fact = {"time": _now(-age), "exclusive": exclusive, "hostname": hostname, "username": "root", "pid": pid}
+    _write_whole(os.path.join(repo, "locks", lock_id), fact)
+    return lock_id
 
 
 def run(scenario_file: str | None) -> NoReturn:

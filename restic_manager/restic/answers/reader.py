@@ -7,6 +7,7 @@ judge exit codes and signals (`restic.verdict` does); it only says what restic's
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -75,6 +76,14 @@ class Reader:
             named = ", ".join(snapshot[:8] for snapshot in self.refused[:5])
             return Finding(result, "access_denied", f"The storage did not let restic change {named}.")
         return None
+
+
+class RawReader(Reader, ABC):
+    """Reads an answer that is no text: its stdout comes in pieces as they are written, not in lines."""
+
+    @abstractmethod
+    def piece(self, data: bytes) -> None:
+        """Given the next bytes of stdout, take them."""
 
 
 def decode(raw: bytes) -> Any:

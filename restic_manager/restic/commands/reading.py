@@ -1,6 +1,6 @@
-"""Command lines of what asks a repository: snapshots, ls, find, diff. Pure.
+"""Command lines of what asks a repository: snapshots, ls, find, diff, dump. Pure.
 
-Each but snapshots comes in JSON and in text: JSON shows what is not UTF-8 as U+FFFD, text shows the bytes.
+ls, find and diff come in JSON and in text: JSON shows what is not UTF-8 as U+FFFD, text shows the bytes.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from restic_manager.domain.pathtext import text_to_path
 from restic_manager.domain.specs import DiffSpec, FindSpec, LsSpec, SnapshotsSpec
 from restic_manager.restic.command import Command, Setting
-from restic_manager.restic.commands.shared import Word, filter_words
+from restic_manager.restic.commands.shared import Word, chosen, filter_words
 
 
 def snapshots_command(setting: Setting, spec: SnapshotsSpec) -> Command:
@@ -23,7 +23,7 @@ def ls_command(setting: Setting, spec: LsSpec, *, text: bool = False) -> Command
     words: list[Word] = ["ls", *_json(text)]
     if spec.recursive:
         words.append("--recursive")
-    return setting.command(*words, "--", spec.snapshot, text_to_path(spec.path))
+    return setting.command(*words, "--", chosen(spec.snapshot), text_to_path(spec.path))
 
 
 def find_command(setting: Setting, spec: FindSpec, *, text: bool = False) -> Command:
@@ -44,7 +44,12 @@ def diff_command(setting: Setting, spec: DiffSpec, *, text: bool = False) -> Com
     words: list[Word] = ["diff", *_json(text)]
     if spec.metadata:
         words.append("--metadata")
-    return setting.command(*words, "--", spec.old, spec.new)
+    return setting.command(*words, "--", chosen(spec.old), chosen(spec.new))
+
+
+def dump_command(setting: Setting, snapshot: str, path: str) -> Command:
+    """Given a file of a snapshot, return what writes its bytes to stdout. Of a folder it would be an archive."""
+    return setting.command("dump", "--", snapshot, text_to_path(path))
 
 
 def _json(text: bool) -> list[Word]:

@@ -9,7 +9,7 @@ from restic_manager.domain.model import RepoAccess
 from restic_manager.domain.pathtext import text_to_path
 from restic_manager.domain.specs import CopySpec, RestoreSpec, Tuning
 from restic_manager.restic.command import Command, Setting, url_with_credentials
-from restic_manager.restic.commands.shared import Word, filter_words, literal, tuning_words
+from restic_manager.restic.commands.shared import Word, chosen, filter_words, literal, tuning_words
 
 
 def restore_command(setting: Setting, spec: RestoreSpec) -> Command:
@@ -27,7 +27,7 @@ def restore_command(setting: Setting, spec: RestoreSpec) -> Command:
         for flag, wanted in (("--delete", spec.delete), ("--dry-run", spec.dry_run), ("--verify", spec.verify))
         if wanted
     ]
-    return setting.command(*words, "--", spec.snapshot)
+    return setting.command(*words, "--", chosen(spec.snapshot))
 
 
 def sample_command(

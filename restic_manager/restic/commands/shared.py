@@ -9,7 +9,7 @@ from restic_manager.domain.pathtext import text_to_path
 from restic_manager.domain.specs import Tuning
 from restic_manager.restic.command import SCHEDULE_TAG, tuning_words
 
-__all__ = ["Word", "filter_words", "literal", "priority_words", "tuning_words"]
+__all__ = ["Word", "chosen", "filter_words", "literal", "priority_words", "tuning_words"]
 
 Word = str | bytes
 
@@ -42,6 +42,13 @@ def filter_words(restic_host: str | None, schedule_id: str | None) -> list[Word]
     if schedule_id is not None:
         words.append(f"--tag={SCHEDULE_TAG}{schedule_id}")
     return words
+
+
+def chosen(snapshot: str | None) -> str:
+    """Given the snapshot of a spec whose snapshots have been named (`restic.newest`), return it."""
+    if snapshot is None:
+        raise ValueError("no command line says `the newest snapshot`: it is looked up before")
+    return snapshot
 
 
 def literal(path: str) -> bytes:

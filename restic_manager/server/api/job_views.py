@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Literal, cast
+from typing import Final, Literal, cast
 
 from sqlalchemy import Connection
 
-from restic_manager.domain.dispatching import Reason, Why
-from restic_manager.domain.model import Progress, Status
+from restic_manager.domain.dispatching import READERS, Reason, Why
+from restic_manager.domain.meaning import other_repo
+from restic_manager.domain.model import Actor, Kind, Progress, Status
 from restic_manager.protocol.api import JobView
 from restic_manager.server.hub import Hub
-from restic_manager.server.store import job_lists, job_rows, queue, schema
+from restic_manager.server.store import job_lists, job_rows, listings, queue, schema
 from restic_manager.server.store.job_rows import JobRow
 from restic_manager.server.store.references import names_of
 
@@ -24,7 +25,8 @@ class Names:
         """Given jobs, look up every name in them."""
         self.hosts = names_of(tx, schema.hosts, {row.host_id for row in rows})
         self.schedules = names_of(tx, schema.schedules, {row.schedule_id for row in rows if row.schedule_id})
-        self.repos = names_of(tx, schema.repos, {row.repo_id for row in rows})
+        needed = {row.repo_id for row in rows} | {other_repo(row.spec) for row in rows}
+        self.repos = names_of(tx, schema.repos, {repo_id for repo_id in needed if repo_id is not None})
 
     def what(self, row: JobRow) -> str:
         """Given a job, name it as a person would: what it does, for which schedule, where."""
@@ -66,8 +68,7 @@ def _waits_for(
         return f"{host} to begin" if row.host_id in online else f"{host} to come back: it was sent there and is offline"
     if reason is None:
         return "being sent"
-    other = others.get(reason.job_id or "")
-    return _sentence(row, reason.why, names, "another job" if other is None else f"job {names.what(other)}")
+    return _sentence(row, reason, names, others.get(reason.job_id or ""))
 
 
 def _turn(row: JobRow, now: datetime) -> str | None:
@@ -78,17 +79,34 @@ def _turn(row: JobRow, now: datetime) -> str | None:
     return f"its turn at {at:%H:%M:%S} UTC" if at.date() == now.date() else f"its turn at {at:%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _sentence(row: JobRow, why: Why, names: Names, job: str) -> str:
-    alone = f"repository {names.repos[row.repo_id]} to itself"
-    needs = f"{job}: this needs {alone}" if row.kind.exclusive else f"{job}, which needs {alone}"
+def _sentence(row: JobRow, reason: Reason, names: Names, other: JobRow | None) -> str:
+    job = "another job" if other is None else f"job {names.what(other)}"
+    repo = names.repos.get(reason.repo_id or row.repo_id, "")
+    if _alone(row):
+        needs = f"{job}: this needs repository {repo} to itself"
+    elif other is not None and _alone(other):
+        needs = f"{job}, which needs repository {repo} to itself"
+    else:
+        needs = f"{job}, whose turn on repository {repo} is before"
+    behind = "" if reason.jobs < 2 else f" and {reason.jobs - 1} more"
     sentences = {
         Why.HOST_OFFLINE: f"{names.hosts[row.host_id]} to come online",
         Why.HOST_BUSY: f"{job}: a host runs one at a time",
-        Why.OTHER_JOB: f"{job}, which is to create the repository",
+        Why.HOST_READING: f"{job}: a host reads for {READERS} at a time",
+        Why.OTHER_JOB: f"{job}, which is to {_TO.get(other.kind, 'end first') if other else 'end first'}",
         Why.REPO_BUSY: needs,
+        Why.REPO_FULL: f"one of the {reason.jobs} jobs that may be on repository {repo} at once: {job}{behind}",
         Why.REPO_TURN: needs,
     }
-    return sentences[why]
+    return sentences[reason.why]
+
+
+_TO: Final = {Kind.INIT: "create the repository", Kind.UNLOCK: "remove a stale lock"}
+"""What a job is for that another one waits for."""
+
+
+def _alone(row: JobRow) -> bool:
+    return row.kind.exclusive or (row.kind is Kind.UNLOCK and row.actor is Actor.SERVER)
 
 
 def _view(
@@ -126,4 +144,5 @@ def _view(
         result=state.result,
         caused_by=row.caused_by,
         rows=row.rows_kept,
+        warnings=() if (remark := listings.remark(row)) is None else (remark,),
     )

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 from sqlalchemy import Connection, func, select
 
-from restic_manager.domain.model import Offline, RepoAccess, Timing, Turn
+from restic_manager.domain.model import Kind, Offline, RepoAccess, Timing, Turn
 from restic_manager.protocol.codec import encode_entry
 from restic_manager.protocol.messages import (
     MAX_ENTRIES_TEXT,
@@ -113,7 +113,10 @@ def schedule_set(
     for schedule in _schedules(tx, list(found)):
         row = found[schedule.id]
         order = None
-        if standing_orders and schedule.offline is Offline.RUN and not schedule.kind.exclusive:
+        # Only a backup adds to a repository and asks nobody: everything else needs the server, which knows who else is
+        # there, and which retention and which part of the data it is about.
+        offline = schedule.offline if schedule.kind is Kind.BACKUP else Offline.WAIT
+        if standing_orders and offline is Offline.RUN:
             if schedule.repo_id not in opened:
                 opened[schedule.repo_id] = repos.access(tx, schedule.repo_id, unseal)
             order = StandingOrder(
@@ -131,7 +134,7 @@ def schedule_set(
                 enabled=row["enabled"],
                 off_reason=row["off_reason"],
                 overlap=schedule.overlap,
-                offline=schedule.offline,
+                offline=offline,
                 max_lateness=schedule.max_lateness,
                 effective_from=row["valid_from"],
                 decided_through=None if row["decided_through"] is None else min(row["decided_through"], now),

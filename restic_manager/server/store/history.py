@@ -13,7 +13,7 @@ from typing import Final
 
 from sqlalchemy import ColumnElement, Connection, and_, func, select
 
-from restic_manager.server.store import events
+from restic_manager.server.store import events, listings
 from restic_manager.server.store.fates import Pair
 from restic_manager.server.store.job_rows import UNFINISHED, parts
 from restic_manager.server.store.schema import assignments, fates, invites, jobs, log_chunks, pauses, quarantine
@@ -76,9 +76,10 @@ def surplus_of_none(tx: Connection, now: datetime) -> list[str]:
 
 
 def forget_jobs(tx: Connection, job_ids: list[str]) -> None:
-    """Given jobs that are over, take them away with their logs and fates."""
+    """Given jobs that are over, take them away with their logs, listings and fates."""
     for part in parts(job_ids):
         tx.execute(log_chunks.delete().where(log_chunks.c.job_id.in_(part)))
+        listings.forget(tx, part)
         tx.execute(fates.delete().where(fates.c.job_id.in_(part)))
         tx.execute(jobs.update().where(jobs.c.attempt_of.in_(part)).values(attempt_of=None))
         tx.execute(jobs.update().where(jobs.c.waits_for_job.in_(part)).values(waits_for_job=None))

@@ -26,6 +26,9 @@ _refused: Final = msgspec.json.Decoder(tuple[RefusedEntry, ...])
 _INVITE_AGAIN: Final = "run `restic-manager host invite NAME` on the server and give the agent the new token"
 
 
+_CAPABILITIES: Final = select(hosts.c.capabilities).where(hosts.c.id == bindparam("host_id"))
+
+
 class HostRow(Struct, frozen=True, kw_only=True):
     """One host as the server keeps it. clock_offset: seconds its clock was ahead of ours at its last hello."""
 
@@ -41,6 +44,7 @@ class HostRow(Struct, frozen=True, kw_only=True):
     restic_version: str | None
     restic_problem: str | None
     os: str | None
+    machine: str | None
     timezone: str | None
     tzdata: str | None
     boot_id: str | None
@@ -95,6 +99,12 @@ def all_hosts(tx: Connection) -> list[HostRow]:
     labels = _labels(tx)
     query = select(hosts).where(hosts.c.removed_at.is_(None)).order_by(hosts.c.name)
     return [_host(row, labels.get(row["id"], {})) for row in tx.execute(query).mappings()]
+
+
+def has_capability(tx: Connection, host_id: str, capability: str) -> bool:
+    """Given a host, return whether its agent has said at its last hello that it can do this."""
+    text: str | None = tx.execute(_CAPABILITIES, {"host_id": host_id}).scalar()
+    return text is not None and capability in _capabilities.decode(text)
 
 
 def of_schedule(tx: Connection, schedule_id: str) -> list[HostRow]:
@@ -202,6 +212,7 @@ def note_hello(tx: Connection, host_id: str, hello: Hello, *, clock_offset: floa
             restic_version=hello.restic_version,
             restic_problem=hello.restic_problem,
             os=hello.os,
+            machine=hello.machine,
             timezone=hello.timezone,
             tzdata=hello.tzdata,
             boot_id=hello.boot_id,

@@ -18,6 +18,7 @@ from restic_manager.domain.errors import NotFoundError
 from restic_manager.domain.lifecycle import JobState
 from restic_manager.domain.model import Actor, BackupStats, Failure, Kind, Limits, Spec, Status, kind_of
 from restic_manager.domain.results import Result
+from restic_manager.domain.specs import CopySpec
 from restic_manager.server.store.schema import jobs
 
 UNFINISHED: Final = (Status.QUEUED.value, Status.RUNNING.value)
@@ -108,6 +109,7 @@ def row_of(row: Row[Any]) -> JobRow:
             cancel_requested_at=found["cancel_requested_at"],
             cancel_reason=found["cancel_reason"],
             tell_host=found["tell_host"],
+            told=found["told"],
         ),
     )
 
@@ -189,6 +191,7 @@ def insert(
     values = {name: getattr(row, name) for name in row.__struct_fields__ if name not in {"state", "spec", "actor"}}
     values |= {"kind": row.kind.value, "spec": _json(spec), "actor_kind": actor.value} | _state_values(row.state)
     values["limits"] = None if limits == _NO_LIMITS else _json(limits)
+    values["source_repo_id"] = spec.from_repo if isinstance(spec, CopySpec) else None
     tx.execute(jobs.insert(), values)
     return row
 

@@ -1,14 +1,15 @@
 """What follows from a change in a job's life, in the transaction of the change itself.
 
 An end frees host and repository. A backup that found no repository leads to ONE init job, alone on the repository,
-and ONE attempt of the backup that waits for it; an init that did not make it ends those attempts with the reason. What
-may pass is tried again (`retries`), and an attempt that is not needed any more ends before it is sent. Whose word wins
-is `domain.lifecycle`; rows are `job_rows`. It refuses to know who is online.
+and ONE attempt of the backup that waits for it (`inits`); an init that did not make it ends those attempts with the
+reason. So does a job that met a stale lock lead to an unlock and one attempt (`unlocking`). What may pass is tried
+again (`retries`), and an attempt that is not needed any more ends before it is sent. What a verdict tells of the
+repository is `aftermath`, whose word wins `domain.lifecycle`; rows are `job_rows`. It refuses to know who is online.
 """
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 
 from msgspec.structs import replace
@@ -16,15 +17,15 @@ from sqlalchemy import Connection, select
 
 from restic_manager.domain import lifecycle, retrying
 from restic_manager.domain.lifecycle import INIT_FAILED, Step, made_repository
-from restic_manager.domain.model import Actor, Failure, InitSpec, Kind, Status, attempt_job_id, new_id
+from restic_manager.domain.meaning import other_repo
+from restic_manager.domain.model import Actor, Failure, Kind, Status
 from restic_manager.domain.retrying import SUPERSEDED, Enough
 from restic_manager.protocol.messages import CommandCancel
-from restic_manager.server.store import job_rows, retries
+from restic_manager.server.store import aftermath, inits, job_rows, retries, unlocking
 from restic_manager.server.store.job_rows import UNFINISHED, JobRow
 from restic_manager.server.store.ripple import Ripple
 from restic_manager.server.store.schema import assignments, hosts, jobs, repos, schedules
 
-_EXCLUSIVE: Final = tuple(kind.value for kind in Kind if kind.exclusive)
 _WELL: Final = frozenset({Status.SUCCEEDED, Status.WARNING, Status.CANCELLED})
 
 
@@ -39,8 +40,8 @@ def settle(tx: Connection, job: JobRow, step: Step, *, now: datetime, ripple: Ri
     after = replace(job, state=step.state)
     ripple.jobs.add(job.id)
     if after.status.terminal and (after.status is not job.status or after.state.verdict_by != job.state.verdict_by):
-        _ended(tx, after, was_over=job.status.terminal, now=now, ripple=ripple, follow_up=follow_up)
-    elif job.status.terminal and not after.status.terminal:
+        return _ended(tx, after, was_over=job.status.terminal, now=now, ripple=ripple, follow_up=follow_up)
+    if job.status.terminal and not after.status.terminal:
         _spare(tx, retries.chain_of(tx, after), after, "the attempt before it runs after all", now=now, ripple=ripple)
     return after
 
@@ -85,7 +86,7 @@ def host_removed(tx: Connection, host_id: str, now: datetime) -> Ripple:
     """
     ripple = Ripple()
     for job in unfinished(tx, host_id):
-        if job.kind.exclusive and job.state.sent_at is None and job.actor is Actor.SERVER:
+        if job.kind is Kind.INIT and job.state.sent_at is None and job.actor is Actor.SERVER:
             others = [other for other in hosts_of_repo(tx, job.repo_id) if other != host_id]
             if others:
                 job_rows.move(tx, job.id, others[0])
@@ -107,24 +108,13 @@ def unfinished(tx: Connection, host_id: str) -> list[JobRow]:
     return [job_rows.row_of(row) for row in rows]
 
 
-def unfinished_init(tx: Connection, repo_id: str) -> str | None:
-    """Given a repository, return the id of the oldest exclusive job on it that is not over, None if there is none."""
-    found: str | None = tx.execute(
-        select(jobs.c.id)
-        .where(jobs.c.repo_id == repo_id, jobs.c.kind.in_(_EXCLUSIVE), jobs.c.status.in_(UNFINISHED))
-        .order_by(jobs.c.serial)
-        .limit(1)
-    ).scalar()
-    return found
-
-
 def is_anothers(job: JobRow, host_id: str) -> bool:
     """Given a job and a host that claims it, return whether that is a claim on what is another host's.
 
     An init that was never sent moves to a host that is there. So a server put back to an old copy may give it to
     another host than the one that knows it: that one's claim is true, of a time this server has forgotten.
     """
-    return job.host_id != host_id and not job.kind.exclusive
+    return job.host_id != host_id and job.kind is not Kind.INIT
 
 
 def hosts_of_repo(tx: Connection, repo_id: str) -> list[str]:
@@ -158,28 +148,53 @@ def supersede(tx: Connection, waiting: list[JobRow], why: str, *, now: datetime,
         )
 
 
-def _ended(tx: Connection, job: JobRow, *, was_over: bool, now: datetime, ripple: Ripple, follow_up: bool) -> None:
+def _ended(tx: Connection, job: JobRow, *, was_over: bool, now: datetime, ripple: Ripple, follow_up: bool) -> JobRow:
     ripple.hosts.add(job.host_id)
     ripple.over.append((job.host_id, job.id))
-    ripple.freed(job.repo_id, exclusive=job.kind.exclusive)
+    ripple.repos |= {job.repo_id, other_repo(job.spec) or job.repo_id}
     if job.state.tell_host:
         ripple.cancels.append((job.host_id, cancel_message(job)))
-    if job.kind.exclusive:
+    if job.state.verdict_by == "agent":
+        aftermath.ended(tx, job, now=now, ripple=ripple, follow_up=follow_up)
+    if job.kind is Kind.INIT:
         _init_ended(tx, job, now=now, ripple=ripple)
+    elif job.kind is Kind.UNLOCK and job.actor is Actor.SERVER:
+        _unlock_ended(tx, job, now=now, ripple=ripple)
     elif follow_up and (was_over or job.status not in _WELL):
-        _go_on(tx, job, now=now, ripple=ripple)
+        return _go_on(tx, job, now=now, ripple=ripple)
+    return job
 
 
-def _go_on(tx: Connection, job: JobRow, *, now: datetime, ripple: Ripple) -> None:
-    """Given an end that may call for another attempt, or make one unnecessary that waits, see to it."""
+def _go_on(tx: Connection, job: JobRow, *, now: datetime, ripple: Ripple) -> JobRow:
+    """Given an end that may call for another attempt, or make one unnecessary that waits, see to it.
+
+    Return the job as it is now: with what is done about a lock in its way.
+    """
     chain = retries.chain_of(tx, job)
     through = [attempt for attempt in chain if attempt.attempt <= job.attempt]
     followed = any(attempt.attempt > job.attempt and not retries.is_spare(attempt) for attempt in chain)
     number = chain[-1].attempt + 1
-    if job.state.verdict_by == "agent" and retrying.wants_repository(retries.attempts(through)):
-        if not followed:
-            _try_again(tx, job, number, now=now, ripple=ripple)
-        return
+    by_agent, may = job.state.verdict_by == "agent", not followed and not _gone(tx, job)
+    # A wrong URL is no reason to create a repository for whatever else was to be done there.
+    if by_agent and job.kind is Kind.BACKUP and retrying.wants_repository(retries.attempts(through)):
+        if may:
+            inits.try_behind(tx, job, number, now=now, ripple=ripple)
+        return job
+    done = unlocking.try_behind(tx, job, chain, number, now=now, ripple=ripple) if by_agent and may else None
+    if done is not None:
+        job = replace(job, state=lifecycle.annotated(job.state, done.said))
+        job_rows.save(tx, job.id, job.state)
+        if done.attempt is not None:
+            return job
+    _decide(tx, job, chain, number, followed=followed, now=now, ripple=ripple)
+    return job
+
+
+def _decide(
+    tx: Connection, job: JobRow, chain: list[JobRow], number: int, *, followed: bool, now: datetime, ripple: Ripple
+) -> None:
+    """Give an end its ordinary retry, if it is to have one; if not, none that waits is needed."""
+    through = [attempt for attempt in chain if attempt.attempt <= job.attempt]
     decision = retries.decide(tx, job, through, now)
     if isinstance(decision, Enough):
         _spare(tx, chain, job, decision.why, now=now, ripple=ripple)
@@ -195,63 +210,46 @@ def _spare(tx: Connection, chain: list[JobRow], job: JobRow, why: str, *, now: d
     supersede(tx, waiting, why, now=now, ripple=ripple)
 
 
+def _waiting_for(tx: Connection, job: JobRow, ripple: Ripple) -> list[JobRow]:
+    """Return those that wait for this job, and note that they need not any more."""
+    rows = tx.execute(select(jobs).where(jobs.c.waits_for_job == job.id, jobs.c.status == Status.QUEUED.value))
+    waiting = [job_rows.row_of(row) for row in rows.fetchall()]
+    ripple.hosts |= {one.host_id for one in waiting}
+    ripple.jobs |= {one.id for one in waiting}
+    return waiting
+
+
 def _init_ended(tx: Connection, init: JobRow, *, now: datetime, ripple: Ripple) -> None:
     """Let those who wait for the init go on, or end them with the reason."""
-    waiting = tx.execute(
-        select(jobs).where(jobs.c.waits_for_job == init.id, jobs.c.status == Status.QUEUED.value)
-    ).fetchall()
-    made = made_repository(init.status, init.state.error)
-    for row in waiting:
-        job = job_rows.row_of(row)
-        ripple.hosts.add(job.host_id)
-        ripple.jobs.add(job.id)
-        if made:
-            continue
-        why = init.state.error.message if init.state.error else init.status.value
-        error = Failure(
-            code=INIT_FAILED,
-            message=f"the repository does not exist and job {init.id}, which was to create it, ended "
-            f"{init.status.value}: {why}"[:8000],
-        )
+    waiting = _waiting_for(tx, init, ripple)
+    if made_repository(init.status, init.state.error):
+        return
+    why = init.state.error.message if init.state.error else init.status.value
+    error = Failure(
+        code=INIT_FAILED,
+        message=f"the repository does not exist and job {init.id}, which was to create it, ended "
+        f"{init.status.value}: {why}"[:8000],
+    )
+    for job in waiting:
         step = lifecycle.apply_server_end(
             job.state, Status.FAILED, error, tell_host=job.state.sent_at is not None, now=now
         )
         settle(tx, job, step, now=now, ripple=ripple)
 
 
-def _try_again(tx: Connection, job: JobRow, number: int, *, now: datetime, ripple: Ripple) -> None:
-    """Queue an init, if none is under way, and the run's `number`-th attempt behind it."""
-    first = job.attempt_of or job.id
-    if _gone(tx, job) or _already_trying(tx, job):
+def _unlock_ended(tx: Connection, unlock: JobRow, *, now: datetime, ripple: Ripple) -> None:
+    """Let those who wait for the unlock go on; or, where the lock is still there, leave them to ordinary retries."""
+    waiting = _waiting_for(tx, unlock, ripple)
+    if unlocking.ended(tx, unlock, now=now):
         return
-    attempt_id = attempt_job_id(first, number - 1)
-    init_id = unfinished_init(tx, job.repo_id)
-    if init_id is None and not _made_meanwhile(tx, job):
-        init_id = job_rows.insert(
-            tx,
-            job_id=new_id(),
-            spec=InitSpec(),
-            host_id=job.host_id,
-            repo_id=job.repo_id,
-            actor=Actor.SERVER,
-            now=now,
-        ).id
-        ripple.jobs.add(init_id)
-    job_rows.insert(
-        tx,
-        job_id=attempt_id,
-        spec=job.spec,
-        host_id=job.host_id,
-        repo_id=job.repo_id,
-        actor=Actor.RETRY,
-        now=now,
-        schedule_id=job.schedule_id,
-        attempt=number,
-        attempt_of=first,
-        waits_for_job=init_id,
-        limits=job.limits,
-    )
-    ripple.jobs |= {attempt_id, job.id}
+    for job in waiting:
+        if job.state.sent_at is not None:
+            continue
+        supersede(tx, [job], f"job {unlock.id} has removed no lock", now=now, ripple=ripple)
+        chain = retries.chain_of(tx, job)
+        before = [attempt for attempt in chain if attempt.attempt < job.attempt and not retries.is_spare(attempt)]
+        if before:
+            _decide(tx, before[-1], chain, chain[-1].attempt + 1, followed=False, now=now, ripple=ripple)
 
 
 def _gone(tx: Connection, job: JobRow) -> bool:
@@ -259,48 +257,3 @@ def _gone(tx: Connection, job: JobRow) -> bool:
     host = tx.execute(select(hosts.c.removed_at).where(hosts.c.id == job.host_id)).scalar_one()
     repo = tx.execute(select(repos.c.removed_at).where(repos.c.id == job.repo_id)).scalar_one()
     return host is not None or repo is not None
-
-
-def _already_trying(tx: Connection, job: JobRow) -> bool:
-    """Return whether another slot of the same schedule already waits for the same thing on this host.
-
-    A host that was cut off for long reports one missing repository a slot; one attempt saves the same files as twenty.
-    """
-    if job.slot is None:
-        return False
-    found = tx.execute(
-        select(jobs.c.id)
-        .where(
-            jobs.c.host_id == job.host_id,
-            jobs.c.status == Status.QUEUED.value,
-            jobs.c.schedule_id == job.schedule_id,
-            jobs.c.actor_kind == Actor.RETRY.value,
-            jobs.c.sent_at.is_(None),
-        )
-        .limit(1)
-    ).scalar()
-    return found is not None
-
-
-def _made_meanwhile(tx: Connection, job: JobRow) -> bool:
-    """Return whether an init made the repository after this backup had started, both told in the server's time."""
-    started = (job.state.started_at or job.created_at) - _offset(tx, job.host_id)
-    rows = tx.execute(
-        select(jobs)
-        .where(jobs.c.repo_id == job.repo_id, jobs.c.kind == Kind.INIT.value, jobs.c.finished_at.is_not(None))
-        .order_by(jobs.c.serial.desc())
-        .limit(3)
-    ).fetchall()
-    for row in rows:
-        init = job_rows.row_of(row)
-        ended = init.state.finished_at
-        if ended is None or not made_repository(init.status, init.state.error):
-            continue
-        if ended - _offset(tx, init.host_id) >= started:
-            return True
-    return False
-
-
-def _offset(tx: Connection, host_id: str) -> timedelta:
-    """Return how far the host's clock is ahead of the server's."""
-    return timedelta(seconds=tx.execute(select(hosts.c.clock_offset).where(hosts.c.id == host_id)).scalar() or 0.0)

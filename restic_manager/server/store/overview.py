@@ -12,12 +12,11 @@ from sqlalchemy import Connection, func, select
 from restic_manager.domain.ledger import PAST_DUE
 from restic_manager.domain.model import Failure, Fate, Kind, Status, Timing
 from restic_manager.domain.spans import slots_of, timetable
-from restic_manager.server.store import job_rows
+from restic_manager.server.store import job_lists, job_rows
 from restic_manager.server.store.schema import assignments, fates, hosts, jobs, quarantine, schedules
 
 _GOOD: Final = (Status.SUCCEEDED.value, Status.WARNING.value)
 _OUTCOMES: Final = tuple(status.value for status in Status if status.terminal)
-_INITS: Final = tuple(kind.value for kind in Kind if kind.exclusive)
 SAMPLE: Final = 200
 """At most so many rows of one sort of trouble are told in full."""
 
@@ -68,8 +67,14 @@ class BadFates(NamedTuple):
 
 
 def newest_jobs(tx: Connection) -> dict[str, HostJob]:
-    """Return each live host's newest job."""
-    newest = select(func.max(jobs.c.serial)).where(jobs.c.host_id == hosts.c.id).scalar_subquery()
+    """Return each live host's newest job; that it listed snapshots for the server itself is no news of it."""
+    newest = (
+        select(jobs.c.serial)
+        .where(jobs.c.host_id == hosts.c.id, job_lists.not_upkeep())
+        .order_by(jobs.c.serial.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
     serials = select(newest).where(hosts.c.removed_at.is_(None))
     query = select(
         jobs.c.host_id, jobs.c.id, jobs.c.status, jobs.c.created_at, jobs.c.started_at, jobs.c.finished_at
@@ -159,7 +164,7 @@ def schedule_counts(tx: Connection) -> tuple[int, int]:
 
 def unfinished_inits(tx: Connection) -> list[job_rows.JobRow]:
     """Return jobs that make repositories and are not over."""
-    query = select(jobs).where(jobs.c.status.in_(job_rows.UNFINISHED), jobs.c.kind.in_(_INITS)).limit(SAMPLE)
+    query = select(jobs).where(jobs.c.status.in_(job_rows.UNFINISHED), jobs.c.kind == Kind.INIT.value).limit(SAMPLE)
     return [job_rows.row_of(row) for row in tx.execute(query)]
 
 

@@ -1,32 +1,42 @@
-"""The dispatcher's questions: what waits on these hosts, what runs there, what competes on their repositories.
+"""The dispatcher's questions: what waits on these hosts and repositories, and what is there already.
 
-Asked for the hosts where something changed, never for the fleet. Of a host's queue only heads are read, one for each
-(repository, kind, job waited for): nothing behind a head can go before it. What may go `domain.dispatching` decides.
+Asked for the hosts and repositories where something changed, never for the fleet. Of a host's queue only heads are
+read, one for each (repository, kind, job waited for): nothing behind a head can go before it. Of a repository's queue
+its front: those in turn until its room is full, or one has to be alone there. Whose host is away or busy is passed over
+while reading, as it is when choosing. What may go `domain.dispatching` decides.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
-from datetime import datetime
+from collections.abc import Container, Iterable, Sequence
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from msgspec import Struct
-from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
+from sqlalchemy import Connection, Executable, and_, bindparam, case, func, or_, select
 
-from restic_manager.domain.dispatching import Active, Choice, Queued, choose
+from restic_manager.domain.dispatching import (
+    READERS,
+    RESTORES,
+    Choice,
+    Load,
+    Queued,
+    Why,
+    Working,
+    choose,
+)
 from restic_manager.domain.model import Actor, Kind, Status
 from restic_manager.server.store import job_rows, jobs
 from restic_manager.server.store.job_rows import UNFINISHED, JobRow, parts
-from restic_manager.server.store.schema import hosts
+from restic_manager.server.store.schema import hosts, repos
 from restic_manager.server.store.schema import jobs as table
 
-_EXCLUSIVE: Final = tuple(kind.value for kind in Kind if kind.exclusive)
-_UNSENT: Final = and_(table.c.status == Status.QUEUED.value, table.c.sent_at.is_(None))
-_ACTIVE: Final = or_(
-    table.c.status == Status.RUNNING.value,
-    and_(table.c.status == Status.QUEUED.value, table.c.sent_at.is_not(None)),
-)
-_OLDER_LOOKED_AT: Final = 50
+PATIENCE: Final = timedelta(hours=1)
+"""A job that has waited longer keeps its place on its repository also while its host is busy with another."""
+_PAGE: Final = 100
+"""Jobs of a repository's queue read at once."""
+_FIRST: Final = (*RESTORES, Kind.INIT, Kind.UNLOCK)
+"""Kinds whose turn may come before that of older ones."""
 
 
 class Order(Struct, frozen=True):
@@ -36,59 +46,62 @@ class Order(Struct, frozen=True):
     restic_host: str
 
 
-def take(tx: Connection, host_ids: Iterable[str], *, online: Container[str], now: datetime) -> list[Order]:
-    """Given hosts where something changed, choose what they are sent now and store that it is being sent."""
-    wanted, queued, active = _gather(tx, set(host_ids), online, now)
-    where = {job.job_id: job.host_id for job in queued}
-    send = [job_id for job_id in choose(queued, active, online).send if where[job_id] in wanted]
-    if not send:
-        return []
-    job_rows.mark_sent(tx, send, now)
-    found = job_rows.find_many(tx, send)
+def take(
+    tx: Connection,
+    host_ids: Iterable[str],
+    *,
+    repo_ids: Iterable[str] = (),
+    online: Container[str],
+    now: datetime,
+) -> list[Order]:
+    """Given hosts and repositories where something changed, choose what is sent now and store that it is being sent."""
+    scene = _Scene(tx, online, now)
+    scene.look(set(host_ids), set(repo_ids))
+    sent: list[str] = []
+    while True:
+        choice = scene.choose()
+        if not choice.send:
+            break
+        job_rows.mark_sent(tx, choice.send, now)
+        sent += choice.send
+        again = scene.sent(choice)
+        if again is None:
+            break
+        scene.look(*again)
+    found = job_rows.find_many(tx, sent)
     names = _restic_hosts(tx, {job.host_id for job in found.values()})
-    return [Order(found[job_id], names[found[job_id].host_id]) for job_id in send]
+    return [Order(found[job_id], names[found[job_id].host_id]) for job_id in sent]
 
 
 def explain(tx: Connection, waiting: Iterable[JobRow], *, online: Container[str], now: datetime) -> Choice:
     """Given queued jobs, return what the dispatcher thinks of them now: why each waits. Not of those whose turn comes
     later: nothing else holds them up.
     """
-    rows = {
-        job.id: job
+    rows = [
+        job
         for job in waiting
         if job.status is Status.QUEUED
         and job.state.sent_at is None
         and (job.not_before is None or job.not_before <= now)
-    }
-    _, queued, active = _gather(tx, {job.host_id for job in rows.values()}, online, now)
-    seen = {job.job_id for job in queued}
-    more = [job for job in rows.values() if job.id not in seen]
-    queued += _queued(
-        tx, [(j.id, j.serial, j.host_id, j.repo_id, j.kind.value, j.waits_for_job, j.actor) for j in more]
-    )
-    return choose(sorted(queued, key=lambda job: job.serial), active, online)
+    ]
+    scene = _Scene(tx, online, now)
+    scene.add(_queued(tx, _rows(tx, _BY_ID, "job_ids", [job.id for job in rows]), now))
+    scene.look(set(), set())
+    return scene.choose()
 
 
-def hosts_of_freed(tx: Connection, freed: Mapping[str, bool]) -> set[str]:
-    """Given repositories on which something ended, and whether it had been alone, return hosts that may go on now."""
-    found: set[str] = set()
-    for repo_id, exclusive in freed.items():
-        query = select(table.c.host_id).distinct().where(table.c.repo_id == repo_id, _UNSENT)
-        if not exclusive:
-            query = query.where(table.c.kind.in_(_EXCLUSIVE))
-        found.update(tx.execute(query).scalars())
-    return found
+def repos_of_queue(tx: Connection, host_id: str) -> set[str]:
+    """Given a host that went away, return repositories on which others need not wait for its queue any more."""
+    return set(tx.execute(_REPOS_OF_QUEUE, {"host_id": host_id}).scalars())
 
 
 def rehome(tx: Connection, *, online: Container[str]) -> set[str]:
     """Move inits that others wait for, that were never sent and whose host is away, to a host that is there.
 
-    Return the hosts that got one.
+    Return the hosts that got one. Only inits: what any other job does depends on the host that does it.
     """
     got: set[str] = set()
-    columns = (table.c.id, table.c.host_id, table.c.repo_id, table.c.actor_kind)
-    waiting = tx.execute(select(*columns).where(_UNSENT, table.c.kind.in_(_EXCLUSIVE))).fetchall()
-    away = [row for row in waiting if row.host_id not in online]
+    away = [row for row in tx.execute(_WAITING_INITS).fetchall() if row.host_id not in online]
     urgent = _waited_for(tx, [row.id for row in away])
     for row in away:
         if row.id not in urgent and row.actor_kind != Actor.SERVER.value:
@@ -100,92 +113,128 @@ def rehome(tx: Connection, *, online: Container[str]) -> set[str]:
     return got
 
 
-def hosts_behind(tx: Connection, host_id: str) -> set[str]:
-    """Given a host that went away, return hosts whose exclusive jobs need not wait for its queue any more."""
-    repos = tx.execute(select(table.c.repo_id).distinct().where(table.c.host_id == host_id, _UNSENT)).scalars()
-    return hosts_of_freed(tx, dict.fromkeys(repos, False))
+class _Scene:
+    """What is known while choosing: queued jobs, what their hosts do, what is on their repositories."""
 
+    def __init__(self, tx: Connection, online: Container[str], now: datetime) -> None:
+        self._tx = tx
+        self._online = online
+        self._now = now
+        self._waiting: dict[str, Queued] = {}
+        self._working: dict[str, list[Working]] = {}  # by host
+        self._loads: dict[str, list[Load]] = {}  # by repository
+        self._rooms: dict[str, int] = {}
+        self._fronts: set[str] = set()  # repositories whose front has been read
 
-def _gather(
-    tx: Connection, wanted: set[str], online: Container[str], now: datetime
-) -> tuple[set[str], list[Queued], list[Active]]:
-    """Return the hosts looked at (widened by those whose exclusive jobs compete), their heads, and what is active."""
-    heads = _heads(tx, wanted, now)
-    inits: list[Queued] = []
-    while True:
-        repos = sorted({job.repo_id for job in heads})
-        inits = _queued_exclusive(tx, repos)
-        more = {job.host_id for job in inits if job.host_id in online} - wanted
-        if not more:
-            break
-        wanted = wanted | more
-        heads += _heads(tx, more, now)
-    known = {job.job_id for job in heads}
-    context = [job for job in inits if job.job_id not in known]
-    context += [job for job in _older(tx, [i for i in inits if not i.urgent], online, now) if job.job_id not in known]
-    queued = sorted({job.job_id: job for job in heads + context}.values(), key=lambda job: job.serial)
-    return wanted, queued, _active(tx, wanted, repos, [job.repo_id for job in inits])
+    def add(self, queued: Iterable[Queued]) -> None:
+        """Let these be chosen from, too."""
+        self._waiting.update((job.job_id, job) for job in queued)
 
+    def look(self, host_ids: set[str], repo_ids: set[str]) -> None:
+        """Read the heads of these hosts, and the fronts of these repositories and of all that are concerned."""
+        self._fronts -= repo_ids
+        self.add(_queued(self._tx, _rows(self._tx, _HEADS, "host_ids", sorted(host_ids), now=self._now), self._now))
+        self._look_at_hosts({job.host_id for job in self._waiting.values()})
+        wanted = repo_ids | {repo_id for job in self._waiting.values() for repo_id in job.places}
+        while wanted := wanted - self._fronts:
+            self._look_at_repos(wanted)
+            self._fronts |= wanted
+            came = [job for repo_id in sorted(wanted) for job in self._front(repo_id)]
+            self.add(came)
+            wanted = {repo_id for job in came for repo_id in job.places}
 
-def _due(now: datetime) -> ColumnElement[bool]:
-    """A job whose turn has come: an attempt that waits for its own holds up nothing."""
-    return or_(table.c.not_before.is_(None), table.c.not_before <= now)
-
-
-def _heads(tx: Connection, host_ids: set[str], now: datetime) -> list[Queued]:
-    found: list[Any] = []
-    group = (table.c.host_id, table.c.repo_id, table.c.kind, table.c.waits_for_job)
-    for part in parts(sorted(host_ids)):
-        first = select(func.min(table.c.serial)).where(table.c.host_id.in_(part), _UNSENT, _due(now)).group_by(*group)
-        found += tx.execute(select(*_COLUMNS).where(table.c.serial.in_(first))).fetchall()
-    return _queued(tx, [tuple(row) for row in found])
-
-
-def _queued_exclusive(tx: Connection, repo_ids: list[str]) -> list[Queued]:
-    found: list[Any] = []
-    for part in parts(repo_ids):
-        query = select(*_COLUMNS).where(table.c.repo_id.in_(part), table.c.kind.in_(_EXCLUSIVE), _UNSENT)
-        found += tx.execute(query).fetchall()
-    return _queued(tx, [tuple(row) for row in found])
-
-
-def _older(tx: Connection, inits: list[Queued], online: Container[str], now: datetime) -> list[Queued]:
-    """Return, for each exclusive job that takes its turn, an older job of its repository that could go before it."""
-    found: list[Any] = []
-    for init in inits:
-        query = (
-            select(*_COLUMNS)
-            .where(
-                table.c.repo_id == init.repo_id,
-                _UNSENT,
-                table.c.kind.not_in(_EXCLUSIVE),
-                table.c.waits_for_job.is_(None),
-                table.c.serial < init.serial,
-                _due(now),
-            )
-            .order_by(table.c.serial)
-            .limit(_OLDER_LOOKED_AT)
+    def choose(self) -> Choice:
+        """Return what may go of what is known."""
+        return choose(
+            sorted(self._waiting.values(), key=lambda job: job.serial),
+            [one for there in self._working.values() for one in there],
+            [load for there in self._loads.values() for load in there],
+            self._online,
+            self._rooms,
         )
-        older = next((row for row in tx.execute(query) if row.host_id in online), None)
-        found += [] if older is None else [tuple(older)]
-    return _queued(tx, found)
+
+    def sent(self, choice: Choice) -> tuple[set[str], set[str]] | None:
+        """Given what is sent now, keep that; return hosts and repositories to look at once more, None for none.
+
+        Behind a head that reads there may be another. And a job that the front of its repository had counted on, whose
+        host has got another in this very moment, leaves its turn to those behind it.
+        """
+        host_ids: set[str] = set()
+        for job_id in choice.send:
+            job = self._waiting.pop(job_id)
+            self._working[job.host_id].append(Working(job_id, job.host_id, job.repo_id, job.kind))
+            for repo_id in job.places:
+                self._loads[repo_id].append(Load(repo_id, job_id, alone=job.needs_all))
+            if not job.kind.heavy:
+                host_ids.add(job.host_id)
+        sent = set(choice.send)
+        repo_ids = {
+            repo_id
+            for job_id, reason in choice.waiting.items()
+            if reason.why in {Why.HOST_BUSY, Why.HOST_READING} and reason.job_id in sent
+            for repo_id in self._waiting[job_id].places
+        }
+        return (host_ids, repo_ids) if host_ids or repo_ids else None
+
+    def _look_at_hosts(self, host_ids: set[str]) -> None:
+        new = sorted(host_ids - self._working.keys())
+        self._working.update((host_id, []) for host_id in new)
+        for job_id, host_id, repo_id, kind in _rows(self._tx, _WORKING, "host_ids", new):
+            self._working[host_id].append(Working(job_id, host_id, repo_id, Kind(kind)))
+
+    def _look_at_repos(self, repo_ids: set[str]) -> None:
+        new = sorted(repo_ids - self._loads.keys())
+        self._loads.update((repo_id, []) for repo_id in new)
+        self._rooms.update((row[0], row[1]) for row in _rows(self._tx, _ROOMS, "repo_ids", new))
+        for repo_id, job_id, kind, by_server, count in _rows(self._tx, _LOADS, "repo_ids", new):
+            told = _as_queued(job_id, repo_id=repo_id, kind=Kind(kind), by_server=bool(by_server))
+            if told.places:
+                self._loads[repo_id].append(Load(repo_id, job_id, alone=told.needs_all, jobs=count))
+        for repo_id, job_id, count in _rows(self._tx, _SOURCE_LOADS, "repo_ids", new):
+            self._loads[repo_id].append(Load(repo_id, job_id, jobs=count))
+
+    def _front(self, repo_id: str) -> list[Queued]:
+        """Return the jobs of this repository whose turn it may be: those that go first, and the others in order."""
+        found = self._ready(self._tx.execute(_GOING_FIRST, {"repo_id": repo_id, "now": self._now, "most": _PAGE}))
+        after, ready, room = -1, 0, self._rooms.get(repo_id, 1)
+        while True:
+            asked = {"repo_id": repo_id, "now": self._now, "after": after, "most": _PAGE}
+            page = self._tx.execute(_IN_TURN, asked).fetchall()
+            for job in self._ready(page):
+                found.append(job)
+                if job.needs_all:
+                    return found
+                ready += bool(job.places)
+                if ready >= room:
+                    return found
+            if len(page) < _PAGE:
+                return found
+            after = page[-1].serial
+
+    def _ready(self, rows: Iterable[Any]) -> list[Queued]:
+        """Return those that their hosts could take, or that keep their place until these can."""
+        there = [job for job in _queued(self._tx, list(rows), self._now) if job.host_id in self._online]
+        there = [job for job in there if job.waits_for is None]
+        self._look_at_hosts({job.host_id for job in there})
+        return [job for job in there if job.pressing or self._is_free(job)]
+
+    def _is_free(self, job: Queued) -> bool:
+        working = self._working[job.host_id]
+        if job.kind.heavy:
+            return not any(one.kind.heavy for one in working)
+        return not job.kind.reading or sum(one.kind.reading for one in working) < READERS
 
 
-def _active(tx: Connection, host_ids: set[str], repo_ids: list[str], contested: list[str]) -> list[Active]:
-    """Return what is with these hosts; on these repositories what is alone there; on contested ones one of the rest."""
-    columns = (table.c.id, table.c.host_id, table.c.repo_id, table.c.kind)
-    found: list[Any] = []
-    for part in parts(sorted(host_ids)):
-        found += tx.execute(select(*columns).where(table.c.host_id.in_(part), _ACTIVE)).fetchall()
-    for part in parts(repo_ids):
-        query = select(*columns).where(table.c.repo_id.in_(part), table.c.kind.in_(_EXCLUSIVE), _ACTIVE)
-        found += tx.execute(query).fetchall()
-    for repo_id in sorted(set(contested)):
-        shared = select(*columns).where(table.c.repo_id == repo_id, table.c.kind.not_in(_EXCLUSIVE), _ACTIVE).limit(1)
-        found += tx.execute(shared).fetchall()
-    return [Active(job_id, host_id, repo_id, Kind(kind)) for job_id, host_id, repo_id, kind in found]
+# -- statements, made once: they are asked all the time ----------------------------------------------------------------
 
-
+_UNSENT = and_(table.c.status == Status.QUEUED.value, table.c.sent_at.is_(None))
+_ACTIVE = or_(
+    table.c.status == Status.RUNNING.value,
+    and_(table.c.status == Status.QUEUED.value, table.c.sent_at.is_not(None)),
+)
+# An attempt that waits for its own turn holds up nothing.
+_DUE = or_(table.c.not_before.is_(None), table.c.not_before <= bindparam("now"))
+_BY_SERVER = case((table.c.actor_kind == Actor.SERVER.value, 1), else_=0)
 _COLUMNS = (
     table.c.id,
     table.c.serial,
@@ -193,50 +242,103 @@ _COLUMNS = (
     table.c.repo_id,
     table.c.kind,
     table.c.waits_for_job,
-    table.c.actor_kind,
+    _BY_SERVER.label("by_server"),
+    table.c.source_repo_id,
+    table.c.created_at,
+    table.c.not_before,
 )
-_Head = tuple[str, int, str, str, str, str | None, str]
 
 
-def _queued(tx: Connection, rows: Iterable[tuple[object, ...] | _Head]) -> list[Queued]:
-    found: list[_Head] = list(rows)  # type: ignore[arg-type]  # rows of exactly _COLUMNS
-    exclusive = [row[0] for row in found if Kind(row[4]).exclusive]
-    urgent = _waited_for(tx, exclusive)
-    pending = _unfinished(tx, {row[5] for row in found if row[5] is not None})
+def _some(column: Any, name: str) -> Any:
+    return column.in_(bindparam(name, expanding=True))
+
+
+_BY_ID = select(*_COLUMNS).where(_some(table.c.id, "job_ids"))
+_HEADS = select(*_COLUMNS).where(
+    table.c.serial.in_(
+        select(func.min(table.c.serial))
+        .where(_some(table.c.host_id, "host_ids"), _UNSENT, _DUE)
+        .group_by(table.c.host_id, table.c.repo_id, table.c.kind, table.c.waits_for_job, _BY_SERVER)
+    )
+)
+_IN_TURN = (
+    select(*_COLUMNS)
+    .where(table.c.repo_id == bindparam("repo_id"), _UNSENT, _DUE, table.c.serial > bindparam("after"))
+    .order_by(table.c.serial)
+    .limit(bindparam("most"))
+)
+_GOING_FIRST = (
+    select(*_COLUMNS)
+    .where(table.c.repo_id == bindparam("repo_id"), table.c.kind.in_([kind.value for kind in _FIRST]), _UNSENT, _DUE)
+    .order_by(table.c.serial)
+    .limit(bindparam("most"))
+)
+_WORKING = select(table.c.id, table.c.host_id, table.c.repo_id, table.c.kind).where(
+    _some(table.c.host_id, "host_ids"), _ACTIVE
+)
+_ROOMS = select(repos.c.id, repos.c.max_parallel).where(_some(repos.c.id, "repo_ids"))
+_LOADS = (
+    select(table.c.repo_id, func.min(table.c.id), table.c.kind, _BY_SERVER, func.count())
+    .where(_some(table.c.repo_id, "repo_ids"), _ACTIVE)
+    .group_by(table.c.repo_id, table.c.kind, _BY_SERVER)
+)
+_SOURCE_LOADS = (
+    select(table.c.source_repo_id, func.min(table.c.id), func.count())
+    .where(_some(table.c.source_repo_id, "repo_ids"), _ACTIVE)
+    .group_by(table.c.source_repo_id)
+)
+_WAITED_FOR = select(table.c.waits_for_job).distinct().where(_some(table.c.waits_for_job, "job_ids"), _UNSENT)
+_UNFINISHED = select(table.c.id).where(_some(table.c.id, "job_ids"), table.c.status.in_(UNFINISHED))
+_REPOS_OF_QUEUE = select(table.c.repo_id).distinct().where(table.c.host_id == bindparam("host_id"), _UNSENT)
+_WAITING_INITS = select(table.c.id, table.c.host_id, table.c.repo_id, table.c.actor_kind).where(
+    _UNSENT, table.c.kind == Kind.INIT.value
+)
+_NAMES = select(hosts.c.id, hosts.c.restic_host).where(_some(hosts.c.id, "host_ids"))
+
+
+def _rows(tx: Connection, statement: Executable, name: str, values: Sequence[str], **more: object) -> list[Any]:
+    """Given a statement about many values, return its rows; the values are asked for in pieces."""
+    found: list[Any] = []
+    for part in parts(values):
+        found += tx.execute(statement, {name: list(part), **more}).fetchall()
+    return found
+
+
+def _as_queued(job_id: str, *, repo_id: str, kind: Kind, by_server: bool, **more: Any) -> Queued:
+    """Given what a job is, return it as the choice sees it: an unlock by the server's own wish is alone."""
+    given: dict[str, Any] = {"serial": 0, "host_id": "", **more}
+    return Queued(job_id=job_id, repo_id=repo_id, kind=kind, alone=by_server and kind is Kind.UNLOCK, **given)
+
+
+def _queued(tx: Connection, rows: Sequence[Any], now: datetime) -> list[Queued]:
+    """Given rows of _COLUMNS, return what choosing needs of them."""
+    waiting = _waited_for(tx, [row.id for row in rows if Kind(row.kind) in {Kind.INIT, Kind.UNLOCK}])
+    pending = _among(tx, _UNFINISHED, {row.waits_for_job for row in rows if row.waits_for_job is not None})
     return [
-        Queued(
-            job_id=job_id,
-            serial=serial,
-            host_id=host_id,
-            repo_id=repo_id,
-            kind=Kind(kind),
-            waits_for=waits_for if waits_for in pending else None,
-            urgent=job_id in urgent or (actor == Actor.SERVER.value and Kind(kind).exclusive),
+        _as_queued(
+            row.id,
+            repo_id=row.repo_id,
+            kind=Kind(row.kind),
+            by_server=bool(row.by_server),
+            serial=row.serial,
+            host_id=row.host_id,
+            waits_for=row.waits_for_job if row.waits_for_job in pending else None,
+            urgent=row.id in waiting or (bool(row.by_server) and row.kind == Kind.INIT.value),
+            source_id=row.source_repo_id,
+            pressing=now - max(row.created_at, row.not_before or row.created_at) > PATIENCE,
         )
-        for job_id, serial, host_id, repo_id, kind, waits_for, actor in found
+        for row in rows
     ]
 
 
 def _waited_for(tx: Connection, job_ids: list[str]) -> set[str]:
     """Given jobs, return those that some queued job waits for."""
-    found: set[str] = set()
-    for part in parts(job_ids):
-        query = select(table.c.waits_for_job).distinct().where(table.c.waits_for_job.in_(part), _UNSENT)
-        found.update(tx.execute(query).scalars())
-    return found
+    return _among(tx, _WAITED_FOR, set(job_ids))
 
 
-def _unfinished(tx: Connection, job_ids: set[str]) -> set[str]:
-    found: set[str] = set()
-    for part in parts(sorted(job_ids)):
-        found.update(
-            tx.execute(select(table.c.id).where(table.c.id.in_(part), table.c.status.in_(UNFINISHED))).scalars()
-        )
-    return found
+def _among(tx: Connection, statement: Executable, job_ids: set[str]) -> set[str]:
+    return {row[0] for row in _rows(tx, statement, "job_ids", sorted(job_ids))}
 
 
 def _restic_hosts(tx: Connection, host_ids: set[str]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for part in parts(sorted(host_ids)):
-        found.update((row.id, row.restic_host) for row in tx.execute(select(hosts).where(hosts.c.id.in_(part))))
-    return found
+    return {row[0]: row[1] for row in _rows(tx, _NAMES, "host_ids", sorted(host_ids))}

@@ -15,11 +15,12 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, bindparam, func, select
 
 from restic_manager.domain.errors import ConflictError, InputError, NotFoundError
-from restic_manager.domain.model import RepoAccess, Status, new_id
+from restic_manager.domain.model import Kind, RepoAccess, Status, new_id
 from restic_manager.domain.names import check_name
+from restic_manager.protocol.api import DEFAULT_MAX_PARALLEL
 from restic_manager.restic.checks import check_password, check_repo_env, check_repo_url, hide_password
 from restic_manager.server.store import events
 from restic_manager.server.store.references import refuse_taken_name, resolve_id
@@ -31,13 +32,21 @@ Unseal = Callable[[str, str, bytes], bytes]
 MAX_ACCESS_TEXT: Final = 128 << 10
 """Most bytes of JSON that a repository's access may take: with a spec beside it, it has to fit in one message."""
 
+MAINTAINER_ENV: Final = "repo-maintainer-env"
+"""The purpose under which the maintainer's own variables are sealed."""
+
 _PASSWORD: Final = "repo-password"  # noqa: S105 - the purpose's name
 _ENV: Final = "repo-env"
 _env = msgspec.json.Decoder(dict[str, str])
+_names = msgspec.json.Decoder(tuple[str, ...])
+
+
+_BY_ID = select(repos).where(repos.c.id == bindparam("repo_id"))
+_SECRETS = select(secrets.c.purpose, secrets.c.sealed).where(secrets.c.owner_id == bindparam("owner_id"))
 
 
 class RepoRow(Struct, frozen=True, kw_only=True):
-    """One repository, without its secrets."""
+    """One repository, without its secrets. Its columns are told in `schema`."""
 
     id: str
     name: str
@@ -45,6 +54,16 @@ class RepoRow(Struct, frozen=True, kw_only=True):
     env_names: tuple[str, ...]
     created_at: datetime
     removed_at: datetime | None
+    append_only: bool = False
+    max_parallel: int = DEFAULT_MAX_PARALLEL
+    chunker_from: str | None = None
+    maintainer_id: str | None = None
+    maintainer_url: str | None = None
+    maintainer_env_names: tuple[str, ...] = ()
+    part_read: int | None = None
+    parts: int | None = None
+    listed_at: datetime | None = None
+    changed_at: datetime | None = None
 
 
 class RepoUse(NamedTuple):
@@ -72,10 +91,14 @@ def add(
     env: Mapping[str, str],
     seal: Seal,
     now: datetime,
+    append_only: bool = False,
+    max_parallel: int = DEFAULT_MAX_PARALLEL,
+    chunker_from: str | None = None,
 ) -> Added:
     """Given a repository and its secrets, store it; without a password, make one.
 
-    Raise InputError naming what cannot be used (never showing a secret), ConflictError for a name in use.
+    chunker_from: by its name or id. Raise InputError naming what cannot be used (never showing a secret),
+    ConflictError for a name in use, NotFoundError for a repository to take the chunker's parameters from that is none.
     """
     check_name(name, "repository")
     refuse_taken_name(tx, repos, name, "repository")
@@ -89,14 +112,29 @@ def add(
     final = generated if password is None else password
     check_password(final or "")
     row = RepoRow(
-        id=new_id(), name=name, url=plain_url, env_names=tuple(sorted(everything)), created_at=now, removed_at=None
+        id=new_id(),
+        name=name,
+        url=plain_url,
+        env_names=tuple(sorted(everything)),
+        created_at=now,
+        removed_at=None,
+        append_only=append_only,
+        max_parallel=max_parallel,
+        chunker_from=None if chunker_from is None else resolve(tx, chunker_from).id,
     )
     size = len(msgspec.json.encode(RepoAccess(repo_id=row.id, url=plain_url, password=final or "", env=everything)))
     if size > MAX_ACCESS_TEXT:
         raise InputError(f"the URL and variables of {name} take {size} bytes: at most {MAX_ACCESS_TEXT} are taken")
     tx.execute(
         repos.insert().values(
-            id=row.id, name=name, url=plain_url, env_names=msgspec.json.encode(row.env_names).decode(), created_at=now
+            id=row.id,
+            name=name,
+            url=plain_url,
+            env_names=msgspec.json.encode(row.env_names).decode(),
+            created_at=now,
+            append_only=append_only,
+            max_parallel=max_parallel,
+            chunker_from=row.chunker_from,
         )
     )
     sealed = {_PASSWORD: (final or "").encode(), _ENV: msgspec.json.encode(everything)}
@@ -136,22 +174,28 @@ def without_credentials(url: str) -> tuple[str, dict[str, str]]:
     return url, {}
 
 
-def access(tx: Connection, repo_id: str, unseal: Unseal) -> RepoAccess:
-    """Given a repository (removed ones too), return what restic needs to open it; raise NotFoundError if unknown."""
+def access(tx: Connection, repo_id: str, unseal: Unseal, *, maintaining: bool = False) -> RepoAccess:
+    """Given a repository (removed ones too), return what restic needs to open it; raise NotFoundError if unknown.
+
+    maintaining: as its maintainer reaches it, who can do there what the others cannot.
+    """
     repo = get(tx, repo_id)
-    found = tx.execute(select(secrets.c.purpose, secrets.c.sealed).where(secrets.c.owner_id == repo_id)).all()
+    found = tx.execute(_SECRETS, {"owner_id": repo_id}).all()
     sealed = {row.purpose: row.sealed for row in found}
+    env = _env.decode(unseal(repo_id, _ENV, sealed[_ENV]))
+    if maintaining and MAINTAINER_ENV in sealed:
+        env |= _env.decode(unseal(repo_id, MAINTAINER_ENV, sealed[MAINTAINER_ENV]))
     return RepoAccess(
         repo_id=repo_id,
-        url=repo.url,
+        url=repo.maintainer_url or repo.url if maintaining else repo.url,
         password=unseal(repo_id, _PASSWORD, sealed[_PASSWORD]).decode(),
-        env=_env.decode(unseal(repo_id, _ENV, sealed[_ENV])),
+        env=env,
     )
 
 
 def get(tx: Connection, repo_id: str) -> RepoRow:
     """Given an id, return the repository, removed or not; raise NotFoundError if there never was one."""
-    row = tx.execute(select(repos).where(repos.c.id == repo_id)).mappings().first()
+    row = tx.execute(_BY_ID, {"repo_id": repo_id}).mappings().first()
     if row is None:
         raise NotFoundError(f"there is no repository {repo_id[:80]!r}")
     return _row(row)
@@ -178,9 +222,16 @@ def uses(tx: Connection, repo_id: str | None = None) -> dict[str, RepoUse]:
         .join(hosts, hosts.c.id == assignments.c.host_id)
         .where(schedules.c.removed_at.is_(None), assignments.c.valid_to.is_(None))
     )
-    # Its own newest serial each: an index answers that without walking through all jobs.
+    # Its own newest serial each: an index answers that without walking through all jobs. The server's own lists are no
+    # use of it.
     mine = jobs.alias()
-    highest = select(func.max(mine.c.serial)).where(mine.c.repo_id == repos.c.id).scalar_subquery()
+    highest = (
+        select(mine.c.serial)
+        .where(mine.c.repo_id == repos.c.id, mine.c.kind != Kind.SNAPSHOTS.value)
+        .order_by(mine.c.serial.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
     newest = select(repos.c.id, jobs.c.created_at).select_from(repos).join(jobs, jobs.c.serial == highest)
     if repo_id is not None:
         live, running = live.where(schedules.c.repo_id == repo_id), running.where(schedules.c.repo_id == repo_id)
@@ -224,5 +275,5 @@ def _grouped(rows: Any) -> dict[str, tuple[str, ...]]:
 
 
 def _row(row: Any) -> RepoRow:
-    names = msgspec.json.decode(row["env_names"], type=tuple[str, ...])
-    return RepoRow(**{**row, "env_names": names})
+    lists = {name: _names.decode(row[name]) for name in ("env_names", "maintainer_env_names")}
+    return RepoRow(**{**row, **lists})

@@ -49,8 +49,13 @@ def decide(tx: Connection, job: JobRow, chain: list[JobRow], now: datetime) -> A
     return retrying.decide(attempts(chain), _allowed(tx, job), later_slot=_later_slot(tx, first), now=now)
 
 
-def add(tx: Connection, job: JobRow, number: int, *, now: datetime, at: datetime | None) -> JobRow:
-    """Given the attempt before, store the next one (the run's `number`-th), not to be sent before `at`."""
+def add(
+    tx: Connection, job: JobRow, number: int, *, now: datetime, at: datetime | None, behind: str | None = None
+) -> JobRow:
+    """Given the attempt before, store the next one (the run's `number`-th), not to be sent before `at`.
+
+    behind: a job that has to end first.
+    """
     first = job.attempt_of or job.id
     return job_rows.insert(
         tx,
@@ -63,6 +68,7 @@ def add(tx: Connection, job: JobRow, number: int, *, now: datetime, at: datetime
         schedule_id=job.schedule_id,
         attempt=number,
         attempt_of=first,
+        waits_for_job=behind,
         not_before=at,
         limits=job.limits,
     )

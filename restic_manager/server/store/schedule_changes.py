@@ -1,46 +1,46 @@
-"""What an operator does to a schedule: add, edit, remove. Owns what is checked before anything is stored.
+"""What an operator does to a schedule: add, edit, remove. Owns what such a change touches.
 
 Timing (cron, zone, splay, enabled) makes a new revision for every host; targets touch only hosts that come or go;
-anything else only gives the hosts' sets a new version. Every change returns the ids of the hosts whose set changed. It
-refuses to know sessions and views; warnings are `schedule_advice`.
+anything else that hosts are told only gives their sets a new version; retention and guards are the server's alone.
+Every change returns the ids of the hosts whose set changed. What is refused of a value is `schedule_checks`. It refuses
+to know sessions and views.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 import msgspec
 from msgspec import UNSET, UnsetType
 from sqlalchemy import Connection, select
 
-from restic_manager.domain.cron import check_expression, check_timezone, every_seconds
 from restic_manager.domain.errors import InputError
-from restic_manager.domain.instants import duration_text
-from restic_manager.domain.model import Spec, kind_of, new_id
+from restic_manager.domain.model import Kind, Offline, Spec, kind_of, new_id
 from restic_manager.domain.names import check_labels, check_name
-from restic_manager.domain.retrying import LONGEST_BACKOFF
 from restic_manager.domain.selectors import TargetRule
+from restic_manager.domain.specs import BackupSpec
 from restic_manager.protocol.api import ScheduleEdit, ScheduleRequest
-from restic_manager.restic.checks import check_spec
 from restic_manager.server.store import assignments, events, hosts, membership, repos
 from restic_manager.server.store.membership import Member
 from restic_manager.server.store.references import refuse_taken_name
-from restic_manager.server.store.schedules import HOST_ZONE, ScheduledSpec, ScheduleRow
+from restic_manager.server.store.schedule_checks import (
+    check_timing,
+    checked_backoff,
+    checked_guards,
+    checked_lateness,
+    checked_limit,
+    checked_retention,
+    checked_spec,
+)
+from restic_manager.server.store.schedules import ScheduleRow
 from restic_manager.server.store.schema import host_labels
 from restic_manager.server.store.schema import hosts as host_rows
 from restic_manager.server.store.schema import schedules as schedule_rows
 
-MAX_SPEC_TEXT: Final = 256 << 10
-"""Most bytes of JSON that a spec may take: an order has to fit in one message, with its repository's access."""
-
-_MAX_CRON: Final = 256
-_HASH_GROWS: Final = 8
-"""A resolved `H` (`12-59/15`) is at most this much longer than it was."""
-
-_SPEC_FIELDS: Final = tuple(name for name in ScheduledSpec.__struct_fields__ if name in ScheduleEdit.__struct_fields__)
-"""What of a spec an edit can change."""
+_SPEC_FIELDS: Final = tuple(name for name in BackupSpec.__struct_fields__ if name in ScheduleEdit.__struct_fields__)
+"""What of a backup's spec an edit can change one by one."""
 
 
 class Changed(NamedTuple):
@@ -59,17 +59,19 @@ def add(tx: Connection, request: ScheduleRequest, *, now: datetime, default_zone
     check_name(request.name, "schedule")
     refuse_taken_name(tx, schedule_rows, request.name, "schedule")
     timezone = request.timezone or default_zone
-    _check_timing(request.cron, timezone, request.splay)
+    check_timing(request.cron, timezone, request.splay)
+    kind = kind_of(request.spec)
+    repo_id = repos.resolve(tx, request.repo).id
     schedule = ScheduleRow(
         id=new_id(),
         name=request.name,
-        kind=kind_of(request.spec),
-        spec=_checked_spec(request.spec),
-        repo_id=repos.resolve(tx, request.repo).id,
+        kind=kind,
+        spec=checked_spec(tx, request.spec, repo_id),
+        repo_id=repo_id,
         rule=_rule(tx, hosts_=request.hosts, labels=request.labels, everyone=request.all),
         overlap=request.overlap,
-        offline=request.offline,
-        max_lateness=_checked_lateness(request.max_lateness),
+        offline=request.offline if kind is Kind.BACKUP else Offline.WAIT,
+        max_lateness=checked_lateness(request.max_lateness),
         created_at=now,
         removed_at=None,
         revision=1,
@@ -78,9 +80,11 @@ def add(tx: Connection, request: ScheduleRequest, *, now: datetime, default_zone
         splay=request.splay,
         enabled=request.enabled,
         retry=request.retry,
-        retry_backoff=_checked_backoff(request.retry_backoff),
-        time_limit=_checked_limit(request.time_limit, "time"),
-        stall_limit=_checked_limit(request.stall_limit, "stall"),
+        retry_backoff=checked_backoff(request.retry_backoff),
+        time_limit=checked_limit(request.time_limit, "time"),
+        stall_limit=checked_limit(request.stall_limit, "stall"),
+        retention=checked_retention(kind, request.retention),
+        guards=checked_guards(kind, request.guards),
     )
     tx.execute(schedule_rows.insert().values(_columns(schedule)))
     entered = membership.enter(tx, schedule, members_of(tx, schedule.rule), now=now, default_zone=default_zone)
@@ -98,7 +102,7 @@ def edit(tx: Connection, schedule: ScheduleRow, change: ScheduleEdit, *, now: da
         refuse_taken_name(tx, schedule_rows, after.name, "schedule")
     retimed = _timing(after) != _timing(schedule)
     if retimed:
-        _check_timing(after.cron, after.timezone, after.splay)
+        check_timing(after.cron, after.timezone, after.splay)
         after = msgspec.structs.replace(after, revision=schedule.revision + 1)
     tx.execute(schedule_rows.update().where(schedule_rows.c.id == after.id).values(_columns(after)))
 
@@ -171,13 +175,13 @@ def _edited(tx: Connection, schedule: ScheduleRow, change: ScheduleEdit, default
     if not isinstance(change.timezone, UnsetType):
         fields["timezone"] = change.timezone or default_zone
     if not isinstance(change.max_lateness, UnsetType):
-        fields["max_lateness"] = _checked_lateness(change.max_lateness)
+        fields["max_lateness"] = checked_lateness(change.max_lateness)
     if not isinstance(change.retry_backoff, UnsetType):
-        fields["retry_backoff"] = _checked_backoff(change.retry_backoff)
+        fields["retry_backoff"] = checked_backoff(change.retry_backoff)
     if not isinstance(change.time_limit, UnsetType):
-        fields["time_limit"] = _checked_limit(change.time_limit, "time")
+        fields["time_limit"] = checked_limit(change.time_limit, "time")
     if not isinstance(change.stall_limit, UnsetType):
-        fields["stall_limit"] = _checked_limit(change.stall_limit, "stall")
+        fields["stall_limit"] = checked_limit(change.stall_limit, "stall")
     if not isinstance(change.repo, UnsetType):
         fields["repo_id"] = repos.resolve(tx, change.repo).id
     if any(not isinstance(part, UnsetType) for part in (change.hosts, change.labels, change.all)):
@@ -187,56 +191,38 @@ def _edited(tx: Connection, schedule: ScheduleRow, change: ScheduleEdit, default
             labels={} if isinstance(change.labels, UnsetType) else change.labels,
             everyone=change.all is True,
         )
-    content = {name: getattr(change, name) for name in _SPEC_FIELDS if getattr(change, name) is not UNSET}
-    if content:
-        fields["spec"] = _checked_spec(msgspec.structs.replace(schedule.spec, **content))
+    if schedule.kind is not Kind.BACKUP and change.offline is Offline.RUN:
+        raise InputError(f"only a backup runs while the server is away: a {schedule.kind} waits for it (offline wait)")
+    if not isinstance(change.retention, UnsetType):
+        fields["retention"] = checked_retention(schedule.kind, change.retention)
+    if not isinstance(change.guards, UnsetType):
+        fields["guards"] = checked_guards(schedule.kind, change.guards)
+    spec = _edited_spec(schedule, change)
+    if spec is not schedule.spec or "repo_id" in fields:
+        fields["spec"] = checked_spec(tx, spec, fields.get("repo_id", schedule.repo_id))
     return msgspec.structs.replace(schedule, **fields)
 
 
-def _checked_spec(spec: Spec) -> ScheduledSpec:
-    """The spec, if it is one that a schedule may have and that fits in an order."""
-    if not isinstance(spec, ScheduledSpec):
-        raise InputError("only a backup can be scheduled: create the repository with `restic-manager repo init`")
-    check_spec(spec)
-    size = len(msgspec.json.encode(spec))
-    if size > MAX_SPEC_TEXT:
+def _edited_spec(schedule: ScheduleRow, change: ScheduleEdit) -> Spec:
+    """The spec with what the edit says of it; the very same where it says nothing."""
+    content = {name: getattr(change, name) for name in _SPEC_FIELDS if getattr(change, name) is not UNSET}
+    if not isinstance(change.spec, UnsetType):
+        if content:
+            raise InputError(f"the whole spec or single fields of it ({', '.join(content)}): give one of the two")
+        kind = kind_of(change.spec)
+        if kind is not schedule.kind:
+            raise InputError(
+                f"schedule {schedule.name} is a {schedule.kind} and stays one: add another schedule for a {kind}"
+            )
+        return change.spec
+    if not content:
+        return schedule.spec
+    if not isinstance(schedule.spec, BackupSpec):
         raise InputError(
-            f"the paths and patterns take {size} bytes, and at most {MAX_SPEC_TEXT} are taken: put patterns in a file "
-            "on the host (--exclude-file)"
+            f"{', '.join(content)} can be changed one by one for backups only: give the whole spec of this "
+            f"{schedule.kind}"
         )
-    return spec
-
-
-def _checked_lateness(seconds: int | None) -> int | None:
-    if seconds == 0:
-        raise InputError("a max lateness of 0s would miss every slot: write 60s or more, or none")
-    return seconds
-
-
-def _checked_backoff(seconds: int) -> int:
-    longest = int(LONGEST_BACKOFF.total_seconds())
-    if not 1 <= seconds <= longest:
-        raise InputError(f"a retry backoff of {_seconds(seconds)}: write one from 1s to {_seconds(longest)}")
-    return seconds
-
-
-def _checked_limit(seconds: int | None, what: str) -> int | None:
-    if seconds == 0:
-        raise InputError(f"a {what} limit of 0s would stop every run at once: write a longer one, or none")
-    return seconds
-
-
-def _check_timing(cron: str, timezone: str, splay: int) -> None:
-    check_expression(cron)
-    if len(cron) + _HASH_GROWS * cron.upper().count("H") > _MAX_CRON:
-        raise InputError(f"the schedule {cron!r} is too long for so many H: write fewer of them")
-    if timezone != HOST_ZONE:
-        check_timezone(timezone)
-    every = every_seconds(cron)
-    if every is not None and splay >= every:
-        raise InputError(
-            f"a splay of {_seconds(splay)} does not fit into {cron!r}: it has to be less than {_seconds(every)}"
-        )
+    return msgspec.structs.replace(schedule.spec, **content)
 
 
 def _as_stored(tx: Connection, schedule: ScheduleRow) -> ScheduleRow:
@@ -266,7 +252,8 @@ def _content(schedule: ScheduleRow) -> tuple[object, ...]:
 def _columns(schedule: ScheduleRow) -> dict[str, Any]:
     columns = {name: getattr(schedule, name) for name in ScheduleRow.__struct_fields__}
     columns["target_rule"] = msgspec.json.encode(columns.pop("rule")).decode()
-    columns["spec"] = msgspec.json.encode(schedule.spec).decode()
+    for name in ("spec", "retention", "guards"):
+        columns[name] = None if columns[name] is None else msgspec.json.encode(columns[name]).decode()
     return columns
 
 
@@ -278,7 +265,3 @@ def _difference(before: ScheduleRow, after: ScheduleRow) -> str:
 
 def _note(tx: Connection, now: datetime, what: str, detail: str) -> None:
     events.record(tx, now=now, actor="operator", what=what, detail=detail)
-
-
-def _seconds(seconds: int) -> str:
-    return duration_text(timedelta(seconds=seconds))

@@ -14,23 +14,61 @@ from msgspec import Struct
 from sqlalchemy import Connection
 
 from restic_manager.domain.errors import NotFoundError
-from restic_manager.domain.model import BackupSpec, Kind, Limits, Offline, Overlap
+from restic_manager.domain.guards import Guards
+from restic_manager.domain.model import Kind, Limits, Offline, Overlap
+from restic_manager.domain.retention import Retention
 from restic_manager.domain.selectors import TargetRule
+from restic_manager.domain.specs import (
+    BackupSpec,
+    CheckSpec,
+    CopySpec,
+    DiffSpec,
+    FindSpec,
+    ForgetSpec,
+    LsSpec,
+    PruneSpec,
+    RestoreSpec,
+    SnapshotsSpec,
+    StatsSpec,
+    TagSpec,
+    UnlockSpec,
+    VerifySpec,
+)
 from restic_manager.server.store.references import resolve_id
 from restic_manager.server.store.schema import schedules
 
 HOST_ZONE: Final = "host"
 """The time zone of a schedule that stands for each host's own."""
 
-ScheduledSpec = BackupSpec
-"""What a schedule can run. Further kinds join as a union; creating a repository never does."""
+ScheduledSpec = (
+    BackupSpec
+    | ForgetSpec
+    | PruneSpec
+    | CheckSpec
+    | UnlockSpec
+    | StatsSpec
+    | RestoreSpec
+    | VerifySpec
+    | CopySpec
+    | LsSpec
+    | FindSpec
+    | DiffSpec
+    | TagSpec
+    | SnapshotsSpec
+)
+"""What a schedule can run: everything but what is done once, or only looked at."""
 
-_spec: Final = msgspec.json.Decoder(ScheduledSpec)
+_spec: Final[msgspec.json.Decoder[ScheduledSpec]] = msgspec.json.Decoder(ScheduledSpec)
 _rule: Final = msgspec.json.Decoder(TargetRule)
+_retention: Final = msgspec.json.Decoder(Retention)
+_guards: Final = msgspec.json.Decoder(Guards)
 
 
 class ScheduleRow(Struct, frozen=True, kw_only=True):
-    """One schedule, its timing as the operator wrote it (may hold `H`, and the zone `host`). Durations in seconds."""
+    """One schedule, its timing as the operator wrote it (may hold `H`, and the zone `host`). Durations in seconds.
+
+    retention, guards: of backups only; None for keeping everything, and for the usual guards.
+    """
 
     id: str
     name: str
@@ -52,6 +90,8 @@ class ScheduleRow(Struct, frozen=True, kw_only=True):
     retry_backoff: int
     time_limit: int | None
     stall_limit: int | None
+    retention: Retention | None = None
+    guards: Guards | None = None
 
     @property
     def limits(self) -> Limits:
@@ -112,4 +152,6 @@ def row_of(row: Any) -> ScheduleRow:
         retry_backoff=row["retry_backoff"],
         time_limit=row["time_limit"],
         stall_limit=row["stall_limit"],
+        retention=None if row["retention"] is None else _retention.decode(row["retention"]),
+        guards=None if row["guards"] is None else _guards.decode(row["guards"]),
     )

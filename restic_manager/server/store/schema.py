@@ -81,7 +81,6 @@ hosts = Table(
     Column("restic_version", Text),
     Column("restic_problem", Text),
     Column("os", Text),
-    Column("machine", Text),  # its own name of itself, which restic writes into locks
     Column("timezone", Text),
     Column("tzdata", Text),
     Column("boot_id", Text),
@@ -97,6 +96,7 @@ hosts = Table(
     Column(
         "refused_entries", Text, nullable=False, server_default="[]"
     ),  # JSON list of RefusedEntry, from the last ack
+    Column("machine", Text),  # its own name of itself, which restic writes into locks
 )
 # A name is unique among hosts that are not removed: checked in the writer's transaction (one writer), because a partial
 # unique index is not portable to every engine SQLAlchemy knows.
@@ -162,10 +162,10 @@ repos = Table(
     Column("removed_at", Moment),
     Column("append_only", Boolean, nullable=False, server_default="0"),  # hosts but the maintainer cannot delete there
     Column("max_parallel", Integer, nullable=False, server_default="4"),  # jobs at once that need not be alone
-    Column("chunker_from", String(64), ForeignKey("repos.id")),  # whose chunker parameters an init takes
+    Column("chunker_from", String(64)),  # the repository whose chunker parameters an init takes
     # Who does what hosts cannot (forget, prune), and under which URL it reaches the repository, if under another; what
     # else it needs for that is in `secrets`, the names of those variables here.
-    Column("maintainer_id", String(64), ForeignKey("hosts.id")),
+    Column("maintainer_id", String(64)),
     Column("maintainer_url", Text),
     Column("maintainer_env_names", Text, nullable=False, server_default="[]"),
     Column("part_read", Integer),  # the last part of its data that a rolling check has read well, and of how many
@@ -282,12 +282,17 @@ jobs = Table(
     Column("result", Text),  # JSON, domain.results.Result: what any kind but a backup found out or did
     Column("caused_by", String(64)),  # the job whose end the server made this one for
     Column("rows_kept", BigInteger, nullable=False, server_default="0"),  # of its listing, in job_rows
+    Column("rows_text", BigInteger, nullable=False, server_default="0"),  # what these take, in characters
+    Column("source_repo_id", String(64)),  # a second repository that it occupies while it runs
+    Column("told", String(64)),  # fingerprint of the agent's own verdict, where the server has judged it otherwise
 )
 Index("ix_jobs_host_status_finished", jobs.c.host_id, jobs.c.status, jobs.c.finished_at)
 Index("ix_jobs_host_serial", jobs.c.host_id, jobs.c.serial)
 Index("ix_jobs_status_serial", jobs.c.status, jobs.c.serial)
 Index("ix_jobs_repo_serial", jobs.c.repo_id, jobs.c.serial)
 Index("ix_jobs_repo_kind_status", jobs.c.repo_id, jobs.c.kind, jobs.c.status)
+Index("ix_jobs_repo_status_serial", jobs.c.repo_id, jobs.c.status, jobs.c.serial)  # whose turn on a repository it is
+Index("ix_jobs_source_status", jobs.c.source_repo_id, jobs.c.status)
 Index("ix_jobs_schedule_serial", jobs.c.schedule_id, jobs.c.serial)
 Index("ix_jobs_schedule_host_serial", jobs.c.schedule_id, jobs.c.host_id, jobs.c.serial)
 Index("ix_jobs_attempt_of", jobs.c.attempt_of)

@@ -22,18 +22,26 @@ def upgrade() -> None:
         ("chunker_from", sa.String(length=64)),
         ("maintainer_id", sa.String(length=64)),
         ("maintainer_url", sa.Text()),
+    ):
+        op.add_column("repos", sa.Column(name, kind, nullable=True))
+    op.add_column("repos", sa.Column("maintainer_env_names", sa.Text(), server_default="[]", nullable=False))
+    for name, number in (
         ("part_read", sa.Integer()),
         ("parts", sa.Integer()),
         ("listed_at", sa.BigInteger()),
         ("changed_at", sa.BigInteger()),
     ):
-        op.add_column("repos", sa.Column(name, kind, nullable=True))
-    op.add_column("repos", sa.Column("maintainer_env_names", sa.Text(), server_default="[]", nullable=False))
+        op.add_column("repos", sa.Column(name, number, nullable=True))
     op.add_column("schedules", sa.Column("retention", sa.Text(), nullable=True))
     op.add_column("schedules", sa.Column("guards", sa.Text(), nullable=True))
     op.add_column("jobs", sa.Column("result", sa.Text(), nullable=True))
     op.add_column("jobs", sa.Column("caused_by", sa.String(length=64), nullable=True))
     op.add_column("jobs", sa.Column("rows_kept", sa.BigInteger(), server_default="0", nullable=False))
+    op.add_column("jobs", sa.Column("rows_text", sa.BigInteger(), server_default="0", nullable=False))
+    op.add_column("jobs", sa.Column("source_repo_id", sa.String(length=64), nullable=True))
+    op.add_column("jobs", sa.Column("told", sa.String(length=64), nullable=True))
+    op.create_index("ix_jobs_repo_status_serial", "jobs", ["repo_id", "status", "serial"], unique=False)
+    op.create_index("ix_jobs_source_status", "jobs", ["source_repo_id", "status"], unique=False)
     op.create_index("ix_jobs_host_kind_serial", "jobs", ["host_id", "kind", "serial"], unique=False)
     _listings()
     _snapshots()
