@@ -17,12 +17,13 @@ from typing import Final
 import trio
 
 from restic_manager.agent import records, schedule_rows
+from restic_manager.agent.carrying import Restic
 from restic_manager.agent.cutoff import Sealing, Vault
 from restic_manager.agent.grace import Grace
 from restic_manager.agent.housekeeping import keep_house
 from restic_manager.agent.identity import Identity, IdentityFiles, establish
 from restic_manager.agent.journal import Journal, open_journal, reset_journal
-from restic_manager.agent.runner import Restic, Runner
+from restic_manager.agent.runner import Runner
 from restic_manager.agent.scheduler import Scheduler
 from restic_manager.agent.session import Session
 from restic_manager.agent.slots import Slots

@@ -1,8 +1,9 @@
-"""What an agent says about its host: system, boot. Reads the host, decides nothing, never fails."""
+"""What an agent says about its host: system, name, boot. Reads the host, decides nothing, never fails."""
 
 from __future__ import annotations
 
 import functools
+import os
 import platform
 from pathlib import Path
 
@@ -15,6 +16,11 @@ def operating_system() -> str:
         return f"{platform.freedesktop_os_release()['PRETTY_NAME']} ({kernel})"[:256]
     except (OSError, KeyError):
         return kernel[:256]
+
+
+def machine() -> str:
+    """Return the host's own name of itself, as restic writes it into its locks."""
+    return os.uname().nodename[:256]
 
 
 @functools.cache

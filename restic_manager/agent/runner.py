@@ -1,8 +1,8 @@
-"""Which orders run, and what is reported of them. One heavy job at a time, in order; each job has its own barrier.
+"""Which orders run, and what is reported of them. One heavy job at a time, in order; beside it a few that only read.
 
 Owns the jobs of this process from `command.run` to the verdict in the outbox. Decides nothing about slots (that is
 `slots`) and knows nothing of restic but that running a task gives an outcome. A job is journaled before anything is
-spawned; an id that is known is never run twice.
+spawned; an id that is known is never run twice. Each job has its own barrier.
 """
 
 from __future__ import annotations
@@ -11,18 +11,20 @@ import functools
 import logging
 import sqlite3
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final, Protocol
+from typing import Final
 
 import trio
 from msgspec.structs import replace
 
 from restic_manager.agent import records
+from restic_manager.agent.carrying import Restic
 from restic_manager.agent.cutoff import CutOffs, Vault, cut_off
-from restic_manager.agent.joblog import JobLogWriter, LogBudget, Stream
+from restic_manager.agent.joblog import JobLogWriter, LogBudget
 from restic_manager.agent.journal import Journal, insist
+from restic_manager.agent.listings import Listing, Listings, Send
 from restic_manager.agent.slots import Slots
 from restic_manager.domain.errors import StorageError
 from restic_manager.domain.model import Failure, Kind, Outcome, Progress, Status, kind_of
@@ -34,36 +36,15 @@ logger = logging.getLogger(__name__)
 
 _ENDING_WITHIN: Final = 30.0
 """Seconds a verdict may take to reach the journal while everything around is being cancelled."""
-
-
-class Restic(Protocol):
-    """How orders are carried out: by restic in the program, by a pretend one in virtual-time tests."""
-
-    async def run(
-        self,
-        order: CommandRun,
-        *,
-        on_lines: Callable[[Stream, Sequence[str]], Awaitable[None]],
-        on_progress: Callable[[Progress], None],
-        on_spawned: Callable[[int], None],
-        stop: trio.Event,
-    ) -> Outcome:
-        """Given an order, run it to its outcome; `stop` asks for the cancel ladder."""
-
-    async def end_left_over(self, job_ids: Sequence[str]) -> None:
-        """Given ids of jobs that a dead agent was running, end what is left of their processes."""
-
-    async def look_up(self, order: CommandRun, pid: int | None) -> str | None:
-        """Given an order whose restic is gone, give back its lock, and return the snapshot it made, if it did.
-
-        Raise ManagerError when that cannot be found out now.
-        """
+READING_AT_ONCE: Final = 4
+"""Jobs that only ask a repository run beside the heavy one, so many at once."""
 
 
 @dataclass
 class _Job:
     order: CommandRun
     stop: trio.Event = field(default_factory=trio.Event)
+    cancelled: bool = False
     stopping_agent: bool = False
     log_lines: int | None = None
 
@@ -92,6 +73,7 @@ class Runner:
         self._running: dict[str, _Job] = {}
         self._cut_offs = CutOffs(restic, finish=self._finish)
         self._progress: dict[str, Progress] = {}
+        self._listings = Listings()
         self._bell = Bell()
         self._draining = False
         self._idle = trio.Event()
@@ -142,6 +124,7 @@ class Runner:
             return
         job = self._find(command.job_id)
         if job is not None and job not in self._waiting:
+            job.cancelled = True
             job.stop.set()
             return
         if job is None:
@@ -183,10 +166,17 @@ class Runner:
         ]
         return (*told, *waiting)
 
-    def welcomed(self, *, recovers: bool) -> None:
-        """A server has answered the claims. recovers: it is one that gives the access they ask for."""
+    def welcomed(self, *, recovers: bool, rows: Send | None) -> None:
+        """A server has answered the claims. recovers: it is one that gives the access they ask for. rows: how those of
+        listings are sent to it, None if it takes none.
+        """
+        self._listings.opened(rows)
         if not recovers:
             self._cut_offs.ask_nobody()
+
+    def parted(self) -> None:
+        """The link to the server is over."""
+        self._listings.closed()
 
     def take_progress(self) -> list[JobProgress]:
         """Return the latest progress of each job that has moved since it was last taken."""
@@ -226,8 +216,8 @@ class Runner:
         async with trio.open_nursery() as self._jobs:
             self._cut_offs.start(self._jobs)
             while True:
-                while self._waiting and not self._draining and not self._heavy_running():
-                    job = self._waiting.popleft()
+                while not self._draining and (job := self._next()) is not None:
+                    self._waiting.remove(job)
                     self._running[job.order.job_id] = job
                     self._jobs.start_soon(self._run_job, job, name=f"job {job.order.job_id[:8]}")
                 if self._draining and not self._running:
@@ -252,8 +242,16 @@ class Runner:
         self._bell.ring()
         await self._idle.wait()
 
-    def _heavy_running(self) -> bool:
-        return any(kind_of(job.order.spec).heavy for job in self._running.values())
+    def _next(self) -> _Job | None:
+        """Return the first job that may start now: neither sort holds up the other, and each keeps its order."""
+        running = [kind_of(job.order.spec) for job in self._running.values()]
+        heavy = any(kind.heavy for kind in running)
+        reading = sum(kind.reading for kind in running) >= READING_AT_ONCE
+        for job in self._waiting:
+            kind = kind_of(job.order.spec)
+            if not (kind.heavy and heavy) and not (kind.reading and reading):
+                return job
+        return None
 
     async def _run_job(self, job: _Job) -> None:
         try:
@@ -280,10 +278,12 @@ class Runner:
     async def _outcome(self, job: _Job) -> Outcome:
         """Run the order behind its own crash barrier: a bug of ours is one failed job, not a stopped agent."""
         log = JobLogWriter(self._journal, self._clock, self._budget, job.order.job_id, ring=self._ring)
+        listing = Listing(self._listings, job.order.job_id, job.order.spec, job.stop)
         try:
             outcome = await self._restic.run(
                 job.order,
                 on_lines=log.lines,
+                on_rows=listing.take,
                 on_spawned=functools.partial(self._note_pid, job.order.job_id),
                 on_progress=lambda progress: self._note_progress(job.order.job_id, progress),
                 stop=job.stop,
@@ -298,14 +298,8 @@ class Runner:
             return Outcome(status=Status.FAILED, error=failure)
         if job.stopping_agent and outcome.status is Status.CANCELLED:
             failure = Failure(code="agent_stopped", message="the agent was stopped while this job ran")
-            return Outcome(
-                status=Status.INTERRUPTED,
-                exit_code=outcome.exit_code,
-                error=failure,
-                snapshot_id=outcome.snapshot_id,
-                stats=outcome.stats,
-            )
-        return outcome
+            return replace(outcome, status=Status.INTERRUPTED, error=failure)
+        return outcome if job.cancelled and outcome.status is Status.CANCELLED else listing.judged(outcome)
 
     async def _finish(
         self,

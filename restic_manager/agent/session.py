@@ -31,7 +31,9 @@ from restic_manager.link import Link, LinkClosed
 from restic_manager.protocol.codec import WireError
 from restic_manager.protocol.fitting import claims_that_fit
 from restic_manager.protocol.messages import (
+    CAP_KINDS,
     CAP_RECOVER,
+    CAP_ROWS,
     CAP_STANDING_ORDERS,
     PROTOCOL_VERSION,
     Ack,
@@ -189,11 +191,12 @@ class Session:
         await link.send(
             Hello(
                 protocol=PROTOCOL_VERSION,
-                capabilities=(CAP_STANDING_ORDERS,) if self._standing_orders else (),
+                capabilities=(CAP_KINDS, CAP_STANDING_ORDERS) if self._standing_orders else (CAP_KINDS,),
                 agent_version=__version__,
                 restic_version=restic.version,
                 restic_problem=restic.problem,
                 os=facts.operating_system(),
+                machine=facts.machine(),
                 timezone=local_timezone(),
                 tzdata=tzdata_version(),
                 boot_id=facts.boot_id(),
@@ -243,7 +246,9 @@ class Session:
         retold = await self._journal.write(functools.partial(_take_welcome, welcome=welcome, at=self._welcomed_at))
         if retold:
             logger.info("the server was restored from a copy: it is told again what it may have forgotten")
-        self._runner.welcomed(recovers=CAP_RECOVER in welcome.capabilities)
+        self._runner.welcomed(
+            recovers=CAP_RECOVER in welcome.capabilities, rows=link.send if CAP_ROWS in welcome.capabilities else None
+        )
         try:
             await self._slots.link_up(self._clock.now())
             async with trio.open_nursery() as nursery:
@@ -256,6 +261,7 @@ class Session:
             raise _cause(group) from None
         finally:
             self._slots.link_down()
+            self._runner.parted()
             self._link = None
             self._note_shrunk()
 

@@ -11,22 +11,18 @@ import os
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import trio
 
 from restic_manager.agent.joblog import Stream
 from restic_manager.domain.errors import ManagerError
-from restic_manager.domain.model import Failure, Kind, Outcome, Progress, Status, kind_of
+from restic_manager.domain.model import Failure, Outcome, Progress, Status
+from restic_manager.domain.results import Row
 from restic_manager.protocol.messages import CommandRun
 from restic_manager.restic.orphans import end_orphans
 from restic_manager.restic.run import Binary, Task, find_binary, make_asker, run_task
 
 logger = logging.getLogger(__name__)
-
-CARRIED_OUT: Final = frozenset({Kind.BACKUP, Kind.INIT})
-"""What a host does for whoever its server is: kinds that add to repositories, and neither remove from them, write to
-the host nor read out what they hold. More is for the host's own policy to allow, never for the server."""
 
 
 @dataclass(frozen=True)
@@ -73,13 +69,11 @@ class ResticTool:
         *,
         on_lines: Callable[[Stream, Sequence[str]], Awaitable[None]],
         on_progress: Callable[[Progress], None],
+        on_rows: Callable[[Sequence[Row]], Awaitable[None]],
         on_spawned: Callable[[int], None],
         stop: trio.Event,
     ) -> Outcome:
         """Given an order, run it to its outcome."""
-        if kind_of(order.spec) not in CARRIED_OUT:
-            said = f"this host does not carry out {kind_of(order.spec)}: only {' and '.join(sorted(CARRIED_OUT))}"
-            return Outcome(status=Status.FAILED, error=Failure(code="not_permitted", message=said))
         try:
             binary = await self.binary()
         except ManagerError as error:
@@ -90,6 +84,7 @@ class ResticTool:
             cache_dir=self._cache_dir,
             on_lines=on_lines,
             on_progress=on_progress,
+            on_rows=on_rows,
             on_spawned=on_spawned,
             stop=stop,
             kill_after=self._kill_after,

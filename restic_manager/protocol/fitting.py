@@ -6,13 +6,14 @@ and says so where nothing else would; knows no journal and no link.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 import msgspec
 from msgspec.structs import replace
 
-from restic_manager.protocol.messages import MAX_ENTRIES_TEXT, JobClaim, RefusedEntry
+from restic_manager.domain.results import Row
+from restic_manager.protocol.messages import MAX_ENTRIES_TEXT, MAX_ROWS, MAX_ROWS_TEXT, JobClaim, RefusedEntry
 
 MAX_CLAIMS: Final = 2_000
 """Jobs in one hello: the bound of `Hello.jobs`."""
@@ -43,6 +44,21 @@ def refusals_that_fit(refused: Sequence[RefusedEntry]) -> tuple[RefusedEntry, ..
         rest = f"{len(short) - count} more entries cannot be used: the agent's log names them"
         kept.append(RefusedEntry(schedule_id="?", code="more", reason=rest))
     return tuple(kept)
+
+
+def rows_that_fit(rows: Iterable[Row]) -> Iterator[tuple[Row, ...]]:
+    """Given rows, each far smaller than a message, return them in order, cut into what one `job.rows` carries."""
+    part: list[Row] = []
+    room = MAX_ROWS_TEXT
+    for row in rows:
+        size = len(msgspec.json.encode(row)) + 1
+        if part and (size > room or len(part) == MAX_ROWS):
+            yield tuple(part)
+            part, room = [], MAX_ROWS_TEXT
+        part.append(row)
+        room -= size
+    if part:
+        yield tuple(part)
 
 
 def _how_many_fit(entries: Sequence[RefusedEntry]) -> int:

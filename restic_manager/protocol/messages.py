@@ -8,7 +8,7 @@ lines, because it is one list.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -44,6 +44,10 @@ MAX_LOG_TEXT = 64 << 10
 """Longest text of one `job.log`, in characters: far below MAX_MESSAGE even when every character is escaped."""
 MAX_ENTRIES_TEXT = 256 << 10
 """A `schedule.set` larger than this is sent in parts of about this many characters."""
+MAX_ROWS_TEXT: Final = 256 << 10
+"""The rows of one `job.rows` are at most about so many characters."""
+MAX_ROWS: Final = 10_000
+"""And at most so many."""
 
 CAP_STANDING_ORDERS = "standing-orders"
 """Announced by an agent that keeps and runs standing orders; only such an agent is sent any."""
@@ -396,12 +400,12 @@ class JobRows(Message, frozen=True, kw_only=True, tag="job.rows"):
     """Agent, not durable: the next rows of a listing job, in order; `first` counts from 1 over the whole job.
 
     A link that breaks meanwhile loses some: then the agent ends the job `failed`, code `rows_lost`. The verdict says
-    how many there were.
+    how many there were, and comes after the last of them.
     """
 
     job_id: Id
     first: Seq
-    rows: Annotated[tuple[Row, ...], Meta(min_length=1, max_length=10_000)]
+    rows: Annotated[tuple[Row, ...], Meta(min_length=1, max_length=MAX_ROWS)]
 
 
 class Ack(Message, frozen=True, kw_only=True, tag="ack"):

@@ -20,22 +20,27 @@ from restic_manager.domain.errors import UnreachableError
 from restic_manager.domain.model import (
     BackupSpec,
     BackupStats,
+    Kind,
     Outcome,
     Overlap,
     Progress,
     RepoAccess,
+    Spec,
     Status,
     Timing,
     Turn,
+    kind_of,
     slot_job_id,
 )
 from restic_manager.domain.model import (
     Offline as OfflineRule,
 )
+from restic_manager.domain.results import ListStats, Row
 from restic_manager.link import Link, LinkClosed, answer, dial
 from restic_manager.protocol import codec
 from restic_manager.protocol.messages import (
     CAP_RECOVER,
+    CAP_ROWS,
     Ack,
     CommandRun,
     Ended,
@@ -94,13 +99,16 @@ def schedule_set(*entries: Entry, version: int = 1, epoch: str = "e1", ended: tu
     return ScheduleSet(epoch=epoch, version=version, entries=raw, ended=ended)
 
 
-def order(slot: datetime | None, schedule_id: str = "s1", *, job_id: str | None = None) -> CommandRun:
+def order(
+    slot: datetime | None, schedule_id: str | None = "s1", *, job_id: str | None = None, spec: Spec = SPEC
+) -> CommandRun:
     if job_id is None:
         assert slot is not None
+        assert schedule_id is not None
         job_id = slot_job_id(schedule_id, HOST.host_id, slot)
     return CommandRun(
         job_id=job_id,
-        spec=SPEC,
+        spec=spec,
         repo=REPO,
         restic_host="web1",
         schedule_id=schedule_id,
@@ -136,6 +144,8 @@ class PretendRestic:
     unreachable: int = 0
     look_up_seconds: float = 0
     looked_up: list[tuple[str, int | None]] = field(default_factory=list)
+    batches: Sequence[Sequence[Row]] = ()
+    """Rows of a job that is no backup: a batch at the start, and one after each further `seconds`."""
 
     async def end_left_over(self, job_ids: Sequence[str]) -> None:
         self.left_over += job_ids
@@ -154,6 +164,7 @@ class PretendRestic:
         *,
         on_lines: Callable[..., Awaitable[None]],
         on_progress: Callable[[Progress], None],
+        on_rows: Callable[[Sequence[Row]], Awaitable[None]],
         on_spawned: Callable[[int], None],
         stop: trio.Event,
     ) -> Outcome:
@@ -165,9 +176,15 @@ class PretendRestic:
         try:
             on_progress(Progress(percent_done=0.5))
             await on_lines("stdout", self.lines)
+            for batch in self.batches if kind_of(order.spec) is not Kind.BACKUP else ():
+                await on_rows(batch)
+                with trio.move_on_after(self.seconds):
+                    await stop.wait()
             with trio.move_on_after(self.seconds):
                 await stop.wait()
-                return Outcome(status=Status.CANCELLED)
+                return Outcome(status=Status.CANCELLED, result=ListStats(rows=7))
+            if kind_of(order.spec) is not Kind.BACKUP:
+                return Outcome(status=Status.SUCCEEDED, exit_code=0, result=ListStats(rows=sum(map(len, self.batches))))
             return Outcome(status=Status.SUCCEEDED, exit_code=0, snapshot_id="abcd1234", stats=BackupStats())
         finally:
             self.now -= 1
@@ -249,7 +266,7 @@ class World:
         self.offline: Offline | None = None
         self.reconnect_max = 60.0
         self.server_ahead = timedelta()
-        self.capabilities: tuple[str, ...] = (CAP_RECOVER,)
+        self.capabilities: tuple[str, ...] = (CAP_RECOVER, CAP_ROWS)
 
     async def start(self) -> None:
         self.agent = await self.nursery.start(self._agent)

@@ -24,17 +24,28 @@ from restic_manager.domain.model import (
     Turn,
 )
 from restic_manager.domain.results import (
+    BytesRow,
+    ChangeRow,
     CheckStats,
     CopyStats,
     DamagedFile,
     Difference,
     DiffStats,
+    FateRow,
     ForgetStats,
+    FoundRow,
     ListStats,
+    Lock,
+    LockedBy,
+    LockRow,
+    NodeRow,
     PruneStats,
     RepoStats,
     RestoreStats,
     Result,
+    Row,
+    SnapshotRow,
+    SnapshotSummary,
     TagStats,
     UnlockStats,
     VerifyStats,
@@ -45,10 +56,12 @@ from restic_manager.domain.specs import (
     CheckSpec,
     CopySpec,
     DiffSpec,
+    DumpSpec,
     FindSpec,
     ForgetPolicy,
     ForgetSpec,
     InitSpec,
+    LocksSpec,
     LsSpec,
     Part,
     PruneSpec,
@@ -77,6 +90,7 @@ from restic_manager.protocol.messages import (
     JobFinished,
     JobLog,
     JobProgress,
+    JobRows,
     JobStarted,
     Join,
     Joined,
@@ -175,7 +189,7 @@ SPECS: Final[dict[str, Spec]] = {
         tuning=TUNING,
     ),
     "check": CheckSpec(),
-    "check.full": CheckSpec(read=Part(number=3, of=12), tuning=TUNING),
+    "check.full": CheckSpec(read=Part(number=3, of=12), rolling=12, tuning=TUNING),
     "unlock": UnlockSpec(),
     "unlock.full": UnlockSpec(remove_all=True),
     "stats": StatsSpec(),
@@ -192,6 +206,7 @@ SPECS: Final[dict[str, Spec]] = {
         verify=True,
         tuning=TUNING,
     ),
+    "restore.newest": RestoreSpec(restic_host="web-1", schedule_id=SCHEDULE, target="/srv/restored"),
     "restore.in_place": RestoreSpec(
         snapshot=OTHER_SNAPSHOT, in_place=True, excludes=("*.tmp",), overwrite="never", dry_run=True
     ),
@@ -212,7 +227,7 @@ SPECS: Final[dict[str, Spec]] = {
     ),
     "copy.snapshots": CopySpec(from_repo="c0ffee00-7c3e-4f5a-9b6d-1e2f3a4b5c6d", snapshots=(SNAPSHOT,)),
     "ls": LsSpec(snapshot=SNAPSHOT),
-    "ls.full": LsSpec(snapshot=SNAPSHOT, path="/srv/caf\\xe9", recursive=True),
+    "ls.full": LsSpec(restic_host="web-1", schedule_id=SCHEDULE, path="/srv/caf\\xe9", recursive=True),
     "find": FindSpec(patterns=("*.conf",)),
     "find.full": FindSpec(
         patterns=("*.conf", "/etc/*"),
@@ -224,11 +239,15 @@ SPECS: Final[dict[str, Spec]] = {
         newest=LATER,
     ),
     "diff": DiffSpec(old=SNAPSHOT, new=OTHER_SNAPSHOT),
-    "diff.full": DiffSpec(old=SNAPSHOT, new=OTHER_SNAPSHOT, metadata=True),
+    "diff.full": DiffSpec(restic_host="web-1", schedule_id=SCHEDULE, metadata=True),
     "tag": TagSpec(snapshots=(SNAPSHOT,), add=("keep",)),
     "tag.full": TagSpec(snapshots=(SNAPSHOT, OTHER_SNAPSHOT), add=("keep",), remove=("old",)),
+    "tag.newest": TagSpec(restic_host="web-1", schedule_id=SCHEDULE, add=("keep",)),
     "snapshots": SnapshotsSpec(),
     "snapshots.full": SnapshotsSpec(restic_host="web-1", schedule_id=SCHEDULE),
+    "locks": LocksSpec(),
+    "dump": DumpSpec(snapshot=SNAPSHOT, path="/etc/hosts"),
+    "dump.full": DumpSpec(snapshot=OTHER_SNAPSHOT, path="/srv/caf\\xe9", limit=4_096),
 }
 """Every kind but backup, plain and with everything."""
 RESULTS: Final[tuple[Result, ...]] = (
@@ -274,7 +293,37 @@ RESULTS: Final[tuple[Result, ...]] = (
     ListStats(rows=3),
     DiffStats(rows=5, files_changed=2, files_added=1, files_removed=2, bytes_added=10, bytes_removed=20),
     TagStats(changed=1),
+    LockedBy(
+        locks=(
+            Lock(id=HASH, hostname="web-2.example", pid=4_711, time=AT, username="root", exclusive=True),
+            Lock(id=SNAPSHOT, hostname="web-1.example", pid=815, time=LATER),
+        )
+    ),
 )
+SNAPSHOT_ROW: Final = SnapshotRow(
+    id=SNAPSHOT,
+    time=AT,
+    hostname="web-1",
+    username="root",
+    paths=("/etc", "/srv/caf\ufffd"),
+    tags=(f"rm:{SCHEDULE}", f"rmj:{JOB}", "nightly"),
+    tree=HASH,
+    parent=OTHER_SNAPSHOT,
+    original=OTHER_SNAPSHOT,
+    program="restic 0.18.1",
+    summary=SnapshotSummary(files=1_209, size=9_876_543_210, data_added=1_048_577, files_new=3, files_changed=2),
+)
+ROWS: Final[tuple[Row, ...]] = (
+    SNAPSHOT_ROW,
+    SnapshotRow(id=OTHER_SNAPSHOT, time=LATER, hostname="web-1"),
+    NodeRow(path="/etc/caf\\xe9", type="file", size=4_096, mode=420, mtime=AT, uid=1_000, gid=100, exact=False),
+    FoundRow(snapshot=SNAPSHOT, path="/etc/caf\ufffd", type="file", size=4_096, mtime=AT, exact=False),
+    ChangeRow(path="/etc/passwd", modifier="M", exact=False),
+    FateRow(schedule_id=SCHEDULE, snapshot=SNAPSHOT_ROW, keep=True, reasons=("daily snapshot",)),
+    LockRow(lock=Lock(id=HASH, hostname="web-2.example", pid=4_711, time=AT, username="root", exclusive=True)),
+    BytesRow(data=bytes(range(256))),
+)
+"""A row of each sort."""
 REPO: Final = RepoAccess(repo_id="b8a1f9d2-7c3e-4f5a-9b6d-1e2f3a4b5c6d", url="/srv/restic", password="correct horse")
 FULL_REPO: Final = RepoAccess(
     repo_id="b8a1f9d2-7c3e-4f5a-9b6d-1e2f3a4b5c6d",
@@ -343,11 +392,12 @@ SAMPLES: Final[dict[str, Message]] = {
     ),
     "hello.full": Hello(
         protocol=1,
-        capabilities=("standing-orders",),
+        capabilities=("kinds", "standing-orders"),
         agent_version="0.1.0",
         restic_version="0.18.1",
         restic_problem="restic 0.18.1 is there, but /usr/bin/restic is about to be replaced",
         os="Debian GNU/Linux 12 (bookworm) (Linux 6.1.0 x86_64)",
+        machine="web-1.example",
         timezone="Europe/Berlin",
         tzdata="2025b",
         boot_id="0e1d2c3b-4a59-4687-8796-a5b4c3d2e1f0",
@@ -380,7 +430,7 @@ SAMPLES: Final[dict[str, Message]] = {
         acked_through=9,
         acked_hash=HASH,
         reconnect_spread=16.67,
-        capabilities=("recover",),
+        capabilities=("recover", "rows"),
     ),
     "refused": Refused(code="revoked", message="the host web-1 was removed from this server"),
     "refused.full": Refused(
@@ -524,6 +574,7 @@ SAMPLES: Final[dict[str, Message]] = {
             current=("/home/a/film.mkv", "/home/é"),
         ),
     ),
+    "job.rows": JobRows(job_id=JOB, first=1, rows=ROWS),
     "ack": Ack(through=12),
 }  # fmt: skip
 """By the name of their golden file: the message's tag, and what is special about it."""

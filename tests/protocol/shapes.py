@@ -110,6 +110,8 @@ def described(type_: mi.Type) -> str:  # noqa: C901, PLR0911, PLR0912 - one case
             return f"string matching `{pattern}`"
         case mi.StrType(min_length=least, max_length=most):
             return "string" + _range(least, most, " characters")
+        case mi.BytesType(max_length=most):
+            return "base64" + _range(None, most, " bytes")
         case mi.IntType(ge=least, le=most):
             return "integer" + _range(least, most)
         case mi.FloatType(ge=least, gt=None, le=most):
@@ -175,6 +177,8 @@ def _values(type_: mi.Type) -> st.SearchStrategy[Any]:  # noqa: C901, PLR0911, P
             return st.from_regex(pattern, fullmatch=True).filter(lambda text: not text.endswith("\n"))
         case mi.StrType(min_length=least, max_length=most):
             return st.text(_TEXT, min_size=least or 0, max_size=min(most or 40, 40))
+        case mi.BytesType():
+            return st.binary(max_size=40)
         case mi.IntType(ge=least, le=most):
             return st.integers(least, most)
         case mi.FloatType(ge=least, gt=above, le=most):

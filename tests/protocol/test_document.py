@@ -11,7 +11,7 @@ from typing import Any, Final, get_args
 import msgspec
 import pytest
 
-from restic_manager.agent import joblog, records, session
+from restic_manager.agent import joblog, records, runner, session
 from restic_manager.domain import firing, planning
 from restic_manager.domain.cron import Timetable
 from restic_manager.domain.instants import slot_text
@@ -104,7 +104,7 @@ def test_the_fields_are_the_class_s(name: str) -> None:
     """Name, type with bounds, required or default: cell by cell, in order, nothing missing and nothing more."""
     cls = EVERYTHING[name]
     config = cls.__struct_config__
-    tag = [["`kind`", f"`{config.tag}`", "yes"]] if config.tag_field == "kind" else []
+    tag = [[f"`{config.tag_field}`", f"`{config.tag}`", "yes"]] if config.tag_field in {"kind", "row"} else []
     wanted = tag + [
         [f"`{field.encode_name}`", shapes.described(field.type), shapes.required(field)]
         for field in shapes.fields_of(cls)
@@ -189,6 +189,8 @@ def test_close_codes_are_those_the_link_says() -> None:
         ("one frame, in characters (Unicode code points, as JSON text)", messages.MAX_MESSAGE),
         ("text of one `job.log`, in characters", messages.MAX_LOG_TEXT),
         ("a `schedule.set` is cut into parts of about, in characters", messages.MAX_ENTRIES_TEXT),
+        ("the rows of one `job.rows`, in characters about", messages.MAX_ROWS_TEXT),
+        ("reading jobs at once", runner.READING_AT_ONCE),
         ("the HTTP request of the handshake, in bytes", wire.HANDSHAKE_BYTES),
         ("from the connection to the whole request, in seconds", sessions.HELLO_SECONDS),
         ("from the accepted request to the first message, in seconds", sessions.HELLO_SECONDS),

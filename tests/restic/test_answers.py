@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import msgspec
@@ -28,6 +29,7 @@ from restic_manager.domain.results import (
     TagStats,
 )
 from restic_manager.domain.specs import CheckSpec, Part, StatsSpec
+from restic_manager.restic.answers import listing
 from restic_manager.restic.answers.listing import (
     DiffReader,
     FindReader,
@@ -38,7 +40,7 @@ from restic_manager.restic.answers.listing import (
 )
 from restic_manager.restic.answers.reader import Finding, Reader
 from restic_manager.restic.answers.restoring import CopyReader, RestoreReader
-from restic_manager.restic.answers.snapshots import ForgetReader, SnapshotsReader
+from restic_manager.restic.answers.snapshots import ForgetReader, SnapshotsReader, snapshot_row
 from restic_manager.restic.answers.upkeep import CheckReader, PackFilesReader, PruneReader, StatsReader, TagReader
 from restic_manager.restic.version import Feature, Version
 from tests.restic.captured import VERSIONS, Said, said
@@ -251,3 +253,34 @@ def test_no_line_raises_and_every_result_can_travel(out: list[bytes], err: list[
 def test_features_are_those_the_readers_need() -> None:
     assert not Version(0, 14).has(Feature.JSON_CHECK)
     assert Version(0, 18).has(Feature.JSON_CHECK)
+
+
+def test_a_snapshot_of_very_many_paths_is_a_row_that_fits() -> None:
+    told = {
+        "id": "ab" * 32,
+        "time": "2026-03-01T12:00:00Z",
+        "paths": [f"/srv/{number:05d}" for number in range(20_000)],
+    }
+    row = snapshot_row(told | {"tags": ["x" * 16_000] * 20})
+    assert row is not None
+    assert len(msgspec.json.encode(row)) < 256 << 10
+    assert row.paths[0] == "/srv/00000"
+    assert row.paths[-1] == f"… and {20_000 - len(row.paths) + 1} more"
+    assert row.tags[-1] == "… and 14 more"
+    few = snapshot_row(told | {"paths": ["/etc"] * 1_000})
+    assert few is not None
+    assert len(few.paths) == 1_000
+
+
+def test_names_that_json_does_not_show_wait_in_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listing, "HELD_AT_MOST", 2)
+    reader = LsReader("/")
+    reader.stdout(b'{"struct_type":"snapshot","paths":["/a"]}')
+    for number in range(4):
+        reader.stdout(json.dumps({"struct_type": "node", "type": "file", "path": f"/a\ufffd{number}"}).encode())
+    assert [held.shown for held in reader.held] == ["/a\ufffd0", "/a\ufffd1"]
+    assert [(row.path, row.exact) for row in reader.rows() if isinstance(row, NodeRow)] == [
+        ("/a\ufffd2", False),
+        ("/a\ufffd3", False),
+    ]
+    assert reader.finding().result == ListStats(rows=4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import tracemalloc
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -469,6 +470,53 @@ async def test_a_forget_of_nothing_is_no_order(world: World) -> None:
     assert outcome.error is not None
     assert outcome.error.code == "invalid_input"
     assert world.fake.invocations() == []
+
+
+# -- long lists -------------------------------------------------------------------------------------------------------
+
+
+async def test_a_long_listing_is_never_kept(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    count = most = 0
+
+    async def count_rows(rows: Sequence[Row]) -> None:
+        nonlocal count, most
+        count, most = count + len(rows), max(most, len(rows))
+
+    monkeypatch.setattr(world, "take_rows", count_rows)
+    world.steer(ls={"steps": [{"nodes": 40_000}]})
+    tracemalloc.start()
+    try:
+        outcome = await world.run(LsSpec(snapshot="abcdef12", recursive=True))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert outcome.result == ListStats(rows=40_000)
+    assert count == 40_000
+    assert most < 1_000
+    assert peak < 4 << 20, "of 8 MB of listing"
+
+
+async def test_a_long_listing_stops_promptly(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def stop_at_once(_: Sequence[Row]) -> None:
+        world.stop.set()
+
+    monkeypatch.setattr(world, "take_rows", stop_at_once)
+    world.steer(ls={"steps": [{"nodes": 10_000_000}]})
+    began = trio.current_time()
+    outcome = await world.run(LsSpec(snapshot="abcdef12", recursive=True))
+    assert outcome.status is Status.CANCELLED
+    assert trio.current_time() - began < 5
+    assert isinstance(outcome.result, ListStats)
+    assert 0 < outcome.result.rows < 100_000
+
+
+async def test_a_long_list_of_snapshots(world: World) -> None:
+    world.steer(snapshots={"steps": [{"listed": 2_000}]})
+    outcome = await world.run(SnapshotsSpec())
+    assert outcome.result == ListStats(rows=2_000)
+    rows = [row for row in world.rows if isinstance(row, SnapshotRow)]
+    assert [row.id for row in rows] == [f"{number:064x}" for number in range(2_000)]
+    assert rows[-1].summary is not None
 
 
 # -- the sample of a verify -------------------------------------------------------------------------------------------

@@ -15,9 +15,20 @@ import trio
 from starlette.types import ASGIApp, Message
 from trio.testing import MockClock
 
-from restic_manager.domain.model import Progress, Status, attempt_job_id
+from restic_manager.domain.model import Outcome, Progress, Status, attempt_job_id
+from restic_manager.domain.results import ListStats, NodeRow
+from restic_manager.domain.retention import Retention
+from restic_manager.domain.specs import ForgetSpec, LsSpec
 from restic_manager.protocol.api import Event, GapEvent, JobEvent, JobView, LogEvent, ProgressEvent, StatusView
-from restic_manager.protocol.messages import CommandRun, JobLog, JobProgress, RefusedEntry, ScheduleAck, ScheduleSet
+from restic_manager.protocol.messages import (
+    CommandRun,
+    JobLog,
+    JobProgress,
+    JobRows,
+    RefusedEntry,
+    ScheduleAck,
+    ScheduleSet,
+)
 from restic_manager.server.api.app import build_api
 from restic_manager.server.store import job_rows, logs
 from tests.server.world import DONE, START, World, failed, open_world, slot_after
@@ -495,3 +506,75 @@ async def test_health_metrics_and_the_server_itself(tmp_path: Path, autojump_clo
                 assert line.startswith(("# HELP ", "# TYPE ", "restic_manager_"))
             server = (await ask(app, "GET", "/v1/server")).json
             assert server["listen"] == "127.0.0.1:8787"
+
+
+# -- wishes of every kind -------------------------------------------------------------------------------------------
+
+
+async def test_a_wish_becomes_a_job_whose_rows_are_read(tmp_path: Path, autojump_clock: MockClock) -> None:
+    """The whole way: asked for over HTTP, carried out by a host, its listing read over HTTP."""
+    async with open_world(tmp_path) as world:
+        app = Api(world).app
+        host_id, _ = await one_host(world)
+        wish = {"repo": "repo", "spec": {"kind": "ls", "snapshot": "abcd1234", "path": "/etc"}}
+        assert (await ask(app, "POST", "/v1/jobs", wish)).status == 409, "nobody is there"
+        async with world.agent(host_id, capabilities=("kinds",)) as agent:
+            made = await ask(app, "POST", "/v1/jobs", wish)
+            assert made.status == 201, made.body
+            assert (made.json["kind"], made.json["host"], made.json["actor_kind"]) == ("ls", "web1", "operator")
+            order = await agent.hear(CommandRun)
+            assert order.job_id == made.json["id"]
+            assert order.spec == LsSpec(snapshot="abcd1234", path="/etc")
+            await agent.start(order)
+            rows = (NodeRow(path="/etc/hosts", type="file", size=3),)
+            await agent.link.send(JobRows(job_id=order.job_id, first=1, rows=rows))
+            await agent.acked(await agent.finish(order, Outcome(status=Status.SUCCEEDED, result=ListStats(rows=1))))
+        answer = await ask(app, "GET", f"/v1/jobs/{order.job_id}/rows")
+        first, last = [msgspec.json.decode(line) for line in answer.body.splitlines()]
+        assert (first["event"], first["rows"][0]["path"]) == ("rows", "/etc/hosts")
+        assert (last["event"], last["job"]["result"]) == ("job", {"kind": "list", "rows": 1})
+
+
+@pytest.mark.parametrize(
+    ("wish", "status"),
+    [
+        ({"repo": "nowhere", "spec": {"kind": "prune"}}, 404),
+        ({"repo": "repo", "spec": {"kind": "fly"}}, 400),
+        ({"repo": "repo", "spec": {"kind": "ls", "snapshot": "latest"}}, 400),
+        ({"repo": "repo", "spec": {"kind": "prune"}, "host": "nobody"}, 404),
+        ({"repo": "repo", "spec": {"kind": "prune"}, "of_host": "web1"}, 400),
+        ({"repo": "repo", "spec": {"kind": "prune"}, "when": "now"}, 400),
+        ({"repo": "repo"}, 400),
+    ],
+)
+async def test_a_wish_that_cannot_be_is_refused(
+    tmp_path: Path, autojump_clock: MockClock, wish: dict[str, Any], status: int
+) -> None:
+    async with open_world(tmp_path) as world:
+        api = Api(world)
+        host_id, _ = await one_host(world)
+        async with world.agent(host_id, capabilities=("kinds",)):
+            answer = await ask(api.app, "POST", "/v1/jobs", wish)
+        assert answer.status == status, answer.body
+        assert await api.jobs() == []
+
+
+async def test_a_preview_is_a_forget_that_forgets_nothing(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with open_world(tmp_path) as world:
+        app = Api(world).app
+        host_id, schedule_id = await one_host(world)
+        answer = await ask(app, "POST", "/v1/schedules/minutely/forget-preview", {})
+        assert (answer.status, answer.code) == (409, "conflict"), "it keeps everything"
+        edited = await ask(app, "PATCH", "/v1/schedules/minutely", {"retention": {"last": 3}})
+        assert edited.json["keeps"] == "keeps the last 3 snapshots"
+        async with world.agent(host_id, capabilities=("kinds",)) as agent:
+            answer = await ask(app, "POST", "/v1/schedules/minutely/forget-preview", {"host": "web1"})
+            assert answer.status == 201, answer.body
+            (job,) = answer.json
+            order = await agent.hear(CommandRun)
+            assert order.job_id == job["id"]
+            assert isinstance(order.spec, ForgetSpec)
+            assert order.spec.dry_run
+            (policy,) = order.spec.policies
+            assert (policy.schedule_id, policy.restic_host, policy.keep) == (schedule_id, "web1", Retention(last=3))
+        assert (await ask(app, "POST", "/v1/schedules/minutely/forget-preview", {"host": "web9"})).status == 404

@@ -17,14 +17,16 @@ from starlette.types import ASGIApp
 from trio.testing import MockClock
 
 from restic_manager.domain.model import Actor, Failure, Outcome, Progress, Spec, Status, new_id
-from restic_manager.domain.results import BytesRow, ListStats, NodeRow
-from restic_manager.domain.specs import DumpSpec, LsSpec
+from restic_manager.domain.results import BytesRow, FateRow, ForgetStats, ListStats, NodeRow
+from restic_manager.domain.retention import Retention
+from restic_manager.domain.specs import DumpSpec, ForgetPolicy, ForgetSpec, LsSpec
 from restic_manager.protocol.api import JobEvent, ProgressEvent, RowsEvent, RowsLine
 from restic_manager.protocol.messages import CAP_ROWS, CommandRun, Error, Goodbye, JobProgress, JobRows
 from restic_manager.server.api.app import build_api
 from restic_manager.server.janitor import LOST_SECONDS, Janitor
 from restic_manager.server.store import history, job_rows, jobs, listings, schema
 from restic_manager.server.store.ripple import Ripple
+from tests.server.listed import snap
 from tests.server.test_api_jobs import Follower
 from tests.server.world import ScriptedAgent, World, open_world
 from tests.support.asgi import ask
@@ -342,3 +344,24 @@ async def test_a_failed_listing_gives_what_came_until_then(tmp_path: Path, autoj
         assert len(rows_in(events)) == 3
         assert job_in(events).error.code == "rows_lost"
         assert await world.read(lambda tx: jobs.unfinished(tx, agent.host_id)) == []
+
+
+@pytest.mark.parametrize(
+    ("dry_run", "told"), [(True, ("its listing is not whole: the first 2 of 5 rows",)), (False, ())]
+)
+async def test_a_preview_says_what_is_missing(
+    tmp_path: Path, autojump_clock: MockClock, dry_run: bool, told: tuple[str, ...]
+) -> None:
+    async with open_world(tmp_path) as world:
+        host_id, repo_id = await world.join("web1"), await world.repo()
+        policy = ForgetPolicy(schedule_id="s", restic_host="web1", keep=Retention(last=3))
+        async with world.agent(host_id, **KINDS) as agent:
+            await want(world, host_id, repo_id, ForgetSpec(policies=(policy,), dry_run=dry_run))
+            order = await agent.hear(CommandRun)
+            await agent.acked(await agent.start(order))
+            kept = tuple(FateRow(schedule_id="s", snapshot=snap(name), keep=True) for name in "ab")
+            await give(agent, order.job_id, 1, kept)
+            stats = ForgetStats(kept=3, removed=2, dry_run=dry_run)
+            await agent.acked(await agent.finish(order, Outcome(status=Status.SUCCEEDED, exit_code=0, result=stats)))
+        warnings = job_in(await lines(build_api(world.services), order.job_id)).warnings
+        assert tuple(warning.partition(" are kept")[0] for warning in warnings) == told

@@ -16,6 +16,7 @@ import trio
 from restic_manager.agent.joblog import Stream
 from restic_manager.domain.errors import UnreachableError
 from restic_manager.domain.model import BackupSpec, BackupStats, Failure, Outcome, Progress, Status
+from restic_manager.domain.results import Row
 from restic_manager.protocol.messages import CommandRun
 
 HANG_AT_MOST: Final = 2_400.0
@@ -72,6 +73,7 @@ class PretendRestic:
         *,
         on_lines: Callable[[Stream, Sequence[str]], Awaitable[None]],
         on_progress: Callable[[Progress], None],
+        on_rows: Callable[[Sequence[Row]], Awaitable[None]],
         on_spawned: Callable[[int], None],
         stop: trio.Event,
     ) -> Outcome:

@@ -23,6 +23,8 @@ _ID = re.compile(r"[0-9a-f]{8,64}")
 _LOST = "\ufffd"
 _MODIFIER_WIDTH = 5
 Named = NodeRow | FoundRow | ChangeRow
+HELD_AT_MOST = 100_000
+"""Rows with a name that JSON does not show wait in memory for the text; of any more the name stays as it was shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +51,10 @@ class NamedReader(Reader):
 
     def _give(self, row: Named, shown: str, skip: int = 0) -> None:
         lines = shown.count("\n") + 1
-        if _LOST in shown:
+        if _LOST in shown and len(self.held) < HELD_AT_MOST:
             self.held.append(Held(row, shown, self._line, lines, skip))
+        elif _LOST in shown:
+            self._fresh.append(msgspec.structs.replace(row, exact=False))
         else:
             self._fresh.append(row)
         self.count += 1

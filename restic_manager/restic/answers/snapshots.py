@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, Final
+
+import msgspec
 
 from restic_manager.domain.results import FateRow, ForgetStats, ListStats, Row, SnapshotRow, SnapshotSummary
 from restic_manager.restic.answers.reader import WHOLE_DOCUMENT, Finding, Reader, decode, instant, items, objects, texts
 from restic_manager.restic.output import clean, whole
 
 _ID = re.compile(r"[0-9a-f]{8,64}")
+LONGEST_LIST: Final = 96 << 10
+"""Characters of a snapshot's paths, or of its tags, in a row: one row has to fit into a message, many times over."""
 
 
 def snapshot_row(value: object) -> SnapshotRow | None:
@@ -25,14 +29,24 @@ def snapshot_row(value: object) -> SnapshotRow | None:
         time=made,
         hostname=clean(str(value.get("hostname") or ""))[:256],
         username=clean(str(value.get("username") or ""))[:256],
-        paths=texts(value.get("paths")),
-        tags=texts(value.get("tags")),
+        paths=_fitting(texts(value.get("paths"))),
+        tags=_fitting(texts(value.get("tags"))),
         tree=_id(value.get("tree")),
         parent=_id(value.get("parent")),
         original=_id(value.get("original")),
         program=clean(str(value["program_version"]))[:256] if value.get("program_version") else None,
         summary=_summary(told) if isinstance(told, dict) else None,
     )
+
+
+def _fitting(found: tuple[str, ...]) -> tuple[str, ...]:
+    """Given texts of a row, return as many as a row may carry, and how many more there are."""
+    room = LONGEST_LIST
+    for number, text in enumerate(found):
+        room -= len(msgspec.json.encode(text)) + 1
+        if room < 0:
+            return (*found[:number], f"… and {len(found) - number} more")
+    return found
 
 
 def _summary(told: dict[str, Any]) -> SnapshotSummary:

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from restic_manager.domain.errors import InputError, NotFoundError
-from restic_manager.server.api import hosts, jobs, ledger, pauses, repos, schedules, status
+from restic_manager.server.api import hosts, jobs, ledger, maintenance, pauses, repos, schedules, snapshots, status
 from restic_manager.server.api.operations import Operation, error_response, route
 from restic_manager.server.services import Services
 
@@ -22,6 +22,8 @@ def operations() -> tuple[Operation, ...]:
         *status.OPERATIONS,
         *hosts.OPERATIONS,
         *repos.OPERATIONS,
+        *maintenance.OPERATIONS,
+        *snapshots.OPERATIONS,
         *schedules.OPERATIONS,
         *ledger.OPERATIONS,
         *jobs.OPERATIONS,

@@ -17,7 +17,7 @@ from restic_manager.protocol.api import HostView, InviteRequest, InviteView, Lab
 from restic_manager.server.api.operations import Call, Operation
 from restic_manager.server.api.pauses import of_target
 from restic_manager.server.services import Services
-from restic_manager.server.store import host_changes, hosts, pauses, schema
+from restic_manager.server.store import host_changes, hosts, pauses, proofs, schema
 from restic_manager.server.store.hosts import HostRow
 from restic_manager.server.store.references import names_of
 from restic_manager.server.store.ripple import Ripple
@@ -98,6 +98,7 @@ def views(tx: Connection, rows: Sequence[HostRow], online: frozenset[str], now: 
     paused = pauses.holding(tx, now)
     refused = {entry.schedule_id for row in rows for entry in row.refused_entries}
     names = names_of(tx, schema.schedules, refused)
+    proven = proofs.newest(tx)
     return [
         HostView(
             id=row.id,
@@ -119,6 +120,8 @@ def views(tx: Connection, rows: Sequence[HostRow], online: frozenset[str], now: 
             refused_entries=tuple(
                 f"{names.get(entry.schedule_id, entry.schedule_id)}: {entry.reason}" for entry in row.refused_entries
             ),
+            proven_at=None if (proof := proven.get(row.id)) is None else proof.at,
+            proven_job_id=None if proof is None else proof.job_id,
             pauses=of_target(paused, Scope.HOST, row.id),
         )
         for row in rows

@@ -12,8 +12,8 @@ import msgspec
 from msgspec import Meta, Struct
 from sqlalchemy import Connection
 
-from restic_manager.domain.model import Status
-from restic_manager.protocol.api import Event, InitRequest, JobView, RowsLine, RunRequest
+from restic_manager.domain.model import Kind, Status
+from restic_manager.protocol.api import Event, InitRequest, JobRequest, JobView, PreviewRequest, RowsLine, RunRequest
 from restic_manager.server.api.follow import Emit, JsonLines, follow_job
 from restic_manager.server.api.follow_rows import follow_rows
 from restic_manager.server.api.job_views import views
@@ -21,7 +21,7 @@ from restic_manager.server.api.operations import Call, Operation
 from restic_manager.server.api.pauses import view
 from restic_manager.server.api.problems import paused
 from restic_manager.server.services import Services
-from restic_manager.server.store import hosts, job_lists, pauses, schedules
+from restic_manager.server.store import hosts, job_lists, pauses, repos, schedules
 from restic_manager.server.store.job_rows import JobRow
 from restic_manager.server.store.pauses import PauseRow
 
@@ -29,10 +29,15 @@ MOST: Final = 100_000
 
 
 class JobsQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which jobs, and at most how many, newest first."""
+    """Which jobs, and at most how many, newest first.
+
+    The lists of snapshots that the server makes for itself are told where the kind is asked for.
+    """
 
     host: str | None = None
     schedule: str | None = None
+    repo: str | None = None
+    kind: Kind | None = None
     status: Status | None = None
     limit: Annotated[int, Meta(ge=1, le=MOST)] = 100
 
@@ -62,11 +67,23 @@ async def list_jobs(services: Services, call: Call[None, JobsQuery]) -> list[Job
             limit=query.limit,
             host_id=None if query.host is None else hosts.resolve(tx, query.host).id,
             schedule_id=None if query.schedule is None else schedules.resolve(tx, query.schedule).id,
+            repo_id=None if query.repo is None else repos.resolve(tx, query.repo).id,
+            kind=query.kind,
             statuses=() if query.status is None else (query.status,),
         )
         return views(tx, rows, hub=services.hub, now=now)
 
     return await services.store.read(question)
+
+
+async def ask(services: Services, call: Call[JobRequest, None]) -> JobView:
+    """Queue what an operator wants done."""
+    return (await _views(services, [await services.dispatcher.ask(call.body)]))[0]
+
+
+async def preview_forget(services: Services, call: Call[PreviewRequest, None]) -> list[JobView]:
+    """Queue jobs that find out what a schedule's retention would remove."""
+    return await _views(services, await services.dispatcher.preview_forget(call.path["ref"], call.body.host))
 
 
 async def show(services: Services, call: Call[None, None]) -> JobView:
@@ -153,6 +170,16 @@ OPERATIONS: Final = (
         query=JobsQuery,
         response=list[JobView],
     ),
+    Operation(
+        method="POST",
+        path="/v1/jobs",
+        name="job_ask",
+        summary="Do something on a repository now, by a host that is named or chosen",
+        handler=ask,
+        request=JobRequest,
+        response=JobView,
+        status=201,
+    ),
     Operation(method="GET", path="/v1/jobs/{ref}", name="job_show", summary="One job", handler=show, response=JobView),
     Operation(
         method="POST",
@@ -190,6 +217,16 @@ OPERATIONS: Final = (
         summary="Run a schedule's work now, on one of its hosts or on all",
         handler=run_schedule,
         request=RunRequest,
+        response=list[JobView],
+        status=201,
+    ),
+    Operation(
+        method="POST",
+        path="/v1/schedules/{ref}/forget-preview",
+        name="schedule_forget_preview",
+        summary="Say what a schedule's retention would remove now and why, by jobs that list it and remove nothing",
+        handler=preview_forget,
+        request=PreviewRequest,
         response=list[JobView],
         status=201,
     ),

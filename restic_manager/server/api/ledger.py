@@ -10,7 +10,7 @@ from typing import Annotated, Final
 from zoneinfo import ZoneInfo
 
 from msgspec import Meta, Struct
-from sqlalchemy import Connection, Table, select
+from sqlalchemy import Connection
 
 from restic_manager.domain.errors import InputError, NotFoundError
 from restic_manager.domain.ledger import Entry
@@ -22,7 +22,7 @@ from restic_manager.server.services import Services
 from restic_manager.server.store import hosts, ledger, schema
 from restic_manager.server.store.fates import Pair
 from restic_manager.server.store.hosts import HostRow
-from restic_manager.server.store.references import names_of, resolve_id
+from restic_manager.server.store.references import names_of, resolve_ever
 
 
 class HistoryQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -46,7 +46,7 @@ async def history(services: Services, call: Call[None, HistoryQuery]) -> list[Hi
     now, online, query = services.clock.now(), services.hub.online_hosts(), call.query
 
     def ask(tx: Connection) -> list[HistoryEntry]:
-        schedule_id = _resolve_ever(tx, schema.schedules, call.path["ref"], "schedule")
+        schedule_id = resolve_ever(tx, schema.schedules, call.path["ref"], "schedule")
         found = ledger.page(
             tx,
             schedule_id,
@@ -69,7 +69,7 @@ async def why(services: Services, call: Call[None, WhyQuery]) -> WhyView:
 
 
 def _why(tx: Connection, reference: str, query: WhyQuery, *, now: datetime, online: frozenset[str]) -> WhyView:
-    schedule_id = _resolve_ever(tx, schema.schedules, reference, "schedule")
+    schedule_id = resolve_ever(tx, schema.schedules, reference, "schedule")
     name = names_of(tx, schema.schedules, [schedule_id])[schedule_id]
     candidates = _hosts(tx, schedule_id, query.host)
     if not candidates:
@@ -98,25 +98,11 @@ def _hosts(tx: Connection, schedule_id: str, reference: str | None) -> list[Host
     ever = hosts.of_schedule(tx, schedule_id)
     if reference is None:
         return ever
-    host_id = _resolve_ever(tx, schema.hosts, reference, "host")
+    host_id = resolve_ever(tx, schema.hosts, reference, "host")
     found = [host for host in ever if host.id == host_id]
     if not found:
         raise NotFoundError(f"host {reference[:80]!r} does not have this schedule, and never had")
     return found
-
-
-def _resolve_ever(tx: Connection, table: Table, reference: str, what: str) -> str:
-    """Given a name or the beginning of an id, return the id; of what was removed, a whole name or id is needed."""
-    try:
-        return resolve_id(tx, table, reference, what)
-    except NotFoundError:
-        gone = select(table.c.id).where(
-            (table.c.name == reference) | (table.c.id == reference), table.c.removed_at.is_not(None)
-        )
-        found: str | None = tx.execute(gone.order_by(table.c.removed_at.desc()).limit(1)).scalar()
-        if found is None:
-            raise
-        return found
 
 
 def _view(entry: Entry, host: str) -> HistoryEntry:

@@ -30,7 +30,10 @@ class WaitingInit(Struct, frozen=True, kw_only=True):
 
 
 class Facts(Struct, frozen=True, kw_only=True):
-    """What the sentences are made from. hosts: those not removed. names: of schedules, by id."""
+    """What the sentences are made from. hosts: those not removed. names: of schedules, by id.
+
+    damaged, unread, unforgotten: what is wrong with repositories, said already (`repo_views`).
+    """
 
     now: datetime
     hosts: Sequence[HostRow]
@@ -44,6 +47,9 @@ class Facts(Struct, frozen=True, kw_only=True):
     pauses: Sequence[PauseView] = ()
     unheard: Sequence[Unheard] = ()
     bad_fates: Sequence[BadFates] = ()
+    damaged: Sequence[str] = ()
+    unread: Sequence[str] = ()
+    unforgotten: Sequence[str] = ()
 
 
 def problems(facts: Facts) -> tuple[str, ...]:
@@ -52,6 +58,7 @@ def problems(facts: Facts) -> tuple[str, ...]:
     warned = [run for run in facts.bad_runs if run.status is Status.WARNING]
     more = facts.bad_runs_total - len(facts.bad_runs)
     sorts: list[list[str]] = [
+        [*facts.damaged],
         [_failed(run, facts.now) for run in failed],
         [f"{more} more schedules did not succeed on a host when they last ran there"] if more > 0 else [],
         [_away(init) for init in facts.inits_away],
@@ -60,6 +67,8 @@ def problems(facts: Facts) -> tuple[str, ...]:
         [_bad(bad) for bad in facts.bad_fates],
         [f"{host.name} cannot run restic: {host.restic_problem}" for host in facts.hosts if host.restic_problem],
         [*_refused(facts)],
+        [*facts.unread],
+        [*facts.unforgotten],
         [paused(pause) for pause in facts.pauses],
         [_warned(run, facts.now) for run in warned],
         [*_skewed(facts.hosts)],

@@ -1,23 +1,28 @@
-"""`/v1/repos`: add, list, show, remove. Thin over `store.repos`; creating a repository is a job (`api.jobs`).
+"""`/v1/repos`: add, list, show, edit, remove, sizes. Thin over `store.repos` and `store.repo_changes`.
 
-Owns how a repository looks to an operator: never with a secret in it, except a password made here, once.
+Creating a repository is a job (`api.jobs`), who looks after it is `api.maintenance`. A password made here is answered
+once, and nowhere else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
+from msgspec import Meta, Struct
 from sqlalchemy import Connection
 
-from restic_manager.protocol.api import RepoRequest, RepoView
+from restic_manager.protocol.api import RepoEdit, RepoRequest, RepoView, SizeView
 from restic_manager.server.api.operations import Call, Operation
+from restic_manager.server.api.repo_views import views
 from restic_manager.server.services import Services
-from restic_manager.server.store import repos
-from restic_manager.server.store.repos import RepoRow, RepoUse
+from restic_manager.server.store import repo_changes, repos, sizes, snapshots
 
-_UNUSED: Final = RepoUse((), (), None)
+
+class SizesQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """At most how many, the newest of them."""
+
+    limit: Annotated[int, Meta(ge=1, le=10_000)] = 1_000
 
 
 async def add(services: Services, call: Call[RepoRequest, None]) -> RepoView:
@@ -33,8 +38,11 @@ async def add(services: Services, call: Call[RepoRequest, None]) -> RepoView:
             env=request.env,
             seal=sealer.seal,
             now=now,
+            append_only=request.append_only,
+            max_parallel=request.max_parallel,
+            chunker_from=request.chunker_from,
         )
-        view = views(tx, [added.repo])[0]
+        view = views(tx, [added.repo], now=now)[0]
         return msgspec.structs.replace(view, generated_password=added.generated_password, note=added.note)
 
     return await services.store.write(change)
@@ -42,12 +50,27 @@ async def add(services: Services, call: Call[RepoRequest, None]) -> RepoView:
 
 async def list_repos(services: Services, call: Call[None, None]) -> list[RepoView]:  # noqa: ARG001 - a handler's form
     """Return every repository."""
-    return await services.store.read(lambda tx: views(tx, repos.all_repos(tx)))
+    now = services.clock.now()
+    return await services.store.read(lambda tx: views(tx, repos.all_repos(tx), now=now))
 
 
 async def show(services: Services, call: Call[None, None]) -> RepoView:
     """Return one repository."""
-    return await services.store.read(lambda tx: views(tx, [repos.resolve(tx, call.path["ref"])])[0])
+    now = services.clock.now()
+    return await services.store.read(lambda tx: views(tx, [repos.resolve(tx, call.path["ref"])], now=now)[0])
+
+
+async def edit(services: Services, call: Call[RepoEdit, None]) -> RepoView:
+    """Change what the request names."""
+    now = services.clock.now()
+
+    def change(tx: Connection) -> RepoView:
+        repo = repo_changes.edit(tx, repos.resolve(tx, call.path["ref"]), call.body, now=now)
+        return views(tx, [repo], now=now)[0]
+
+    view = await services.store.write(change)
+    services.dispatcher.look_everywhere()  # more may be allowed on it at once
+    return view
 
 
 async def remove(services: Services, call: Call[None, None]) -> RepoView:
@@ -56,32 +79,25 @@ async def remove(services: Services, call: Call[None, None]) -> RepoView:
 
     def change(tx: Connection) -> RepoView:
         repo = repos.resolve(tx, call.path["ref"])
-        view = views(tx, [repo])[0]
+        view = views(tx, [repo], now=now)[0]
         repos.remove(tx, repo, now=now)
+        snapshots.forget_repo(tx, repo.id)
         return view
 
     return await services.store.write(change)
 
 
-def views(tx: Connection, rows: Sequence[RepoRow]) -> list[RepoView]:
-    """Given repositories, return how an operator sees them, in the same order."""
-    uses = repos.uses(tx, rows[0].id if len(rows) == 1 else None)
-    found: list[RepoView] = []
-    for row in rows:
-        use = uses.get(row.id, _UNUSED)
-        found.append(
-            RepoView(
-                id=row.id,
-                name=row.name,
-                url=row.url,
-                env_names=row.env_names,
-                created_at=row.created_at,
-                schedules=use.schedules,
-                hosts=use.hosts,
-                last_job_at=use.last_job_at,
-            )
-        )
-    return found
+async def list_sizes(services: Services, call: Call[None, SizesQuery]) -> list[SizeView]:
+    """Return how large a repository was."""
+
+    def question(tx: Connection) -> list[SizeView]:
+        repo = repos.resolve(tx, call.path["ref"])
+        return [
+            SizeView(at=one.at, size=one.size, uncompressed=one.uncompressed, snapshots=one.snapshots)
+            for one in sizes.of_repo(tx, repo.id, limit=call.query.limit)
+        ]
+
+    return await services.store.read(question)
 
 
 OPERATIONS: Final = (
@@ -112,11 +128,29 @@ OPERATIONS: Final = (
         response=RepoView,
     ),
     Operation(
+        method="PATCH",
+        path="/v1/repos/{ref}",
+        name="repo_edit",
+        summary="Change what is named; what is left out stays",
+        handler=edit,
+        request=RepoEdit,
+        response=RepoView,
+    ),
+    Operation(
         method="DELETE",
         path="/v1/repos/{ref}",
         name="repo_remove",
         summary="Remove a repository that no schedule and no unfinished job uses; answers with it as it was",
         handler=remove,
         response=RepoView,
+    ),
+    Operation(
+        method="GET",
+        path="/v1/repos/{ref}/sizes",
+        name="repo_sizes",
+        summary="How large it was each time it was measured (kind `stats`), newest first",
+        handler=list_sizes,
+        query=SizesQuery,
+        response=list[SizeView],
     ),
 )

@@ -13,12 +13,13 @@ from sqlalchemy import Connection, select
 
 from restic_manager.domain.cron import describe, resolve_hash
 from restic_manager.domain.instants import duration_text, whole_second
-from restic_manager.domain.model import Timing
+from restic_manager.domain.model import BackupSpec, Kind, Timing
 from restic_manager.domain.pausing import Scope
+from restic_manager.domain.retention import in_words
 from restic_manager.protocol.api import NextSlot, PauseView, ScheduleView, Target
 from restic_manager.server.api.coming import Runner, coming, soonest_gap
 from restic_manager.server.api.pauses import of_target
-from restic_manager.server.store import assignments, pauses, schema
+from restic_manager.server.store import assignments, pauses, retention_advice, schema
 from restic_manager.server.store.assignments import Assignment
 from restic_manager.server.store.membership import usable_zone
 from restic_manager.server.store.references import names_of
@@ -53,7 +54,8 @@ def views(
             in_force[schedule.id],
             known,
             repo_names[schedule.repo_id],
-            of_target(paused, Scope.SCHEDULE, schedule.id),
+            paused=of_target(paused, Scope.SCHEDULE, schedule.id),
+            advice=retention_advice.warnings(tx, schedule),
             now=now,
             online=online,
         )
@@ -82,12 +84,15 @@ def _view(
     running: Sequence[Assignment],
     known: dict[str, _Host],
     repo: str,
-    paused: tuple[PauseView, ...],
     *,
+    paused: tuple[PauseView, ...],
+    advice: tuple[str, ...],
     now: datetime,
     online: frozenset[str],
 ) -> ScheduleView:
+    # A backup's content field by field, as it always was told; of any other kind `spec` says everything.
     spec = schedule.spec
+    backup = spec if isinstance(spec, BackupSpec) else BackupSpec()
     targets = [Target(name=known[one.host_id].name, online=one.host_id in online) for one in running]
     return ScheduleView(
         id=schedule.id,
@@ -105,13 +110,13 @@ def _view(
         labels=schedule.rule.labels,
         all=schedule.rule.all,
         targets=tuple(sorted(targets, key=lambda target: target.name)),
-        paths=spec.paths,
-        excludes=spec.excludes,
-        exclude_files=spec.exclude_files,
-        exclude_if_present=spec.exclude_if_present,
-        exclude_caches=spec.exclude_caches,
-        one_file_system=spec.one_file_system,
-        tags=spec.tags,
+        paths=backup.paths,
+        excludes=backup.excludes,
+        exclude_files=backup.exclude_files,
+        exclude_if_present=backup.exclude_if_present,
+        exclude_caches=backup.exclude_caches,
+        one_file_system=backup.one_file_system,
+        tags=backup.tags,
         revision=schedule.revision,
         created_at=schedule.created_at,
         words=_words(schedule),
@@ -121,8 +126,11 @@ def _view(
         time_limit=schedule.time_limit,
         stall_limit=schedule.stall_limit,
         spec=spec,
+        retention=schedule.retention,
+        guards=schedule.guards,
+        keeps=in_words(schedule.retention) if schedule.kind is Kind.BACKUP else None,
         pauses=paused,
-        warnings=tuple(_warnings(schedule, running, known, now)),
+        warnings=(*_warnings(schedule, running, known, now), *advice),
     )
 
 

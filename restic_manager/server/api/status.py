@@ -17,11 +17,12 @@ from restic_manager.domain.cron import Timetable
 from restic_manager.domain.errors import InputError
 from restic_manager.domain.model import Status, Timing
 from restic_manager.protocol.api import HostLine, ServerView, StatusView
+from restic_manager.server.api import repo_views
 from restic_manager.server.api.operations import Call, Operation
 from restic_manager.server.api.pauses import view as pause_view
 from restic_manager.server.api.problems import Facts, WaitingInit, problems
 from restic_manager.server.services import Services
-from restic_manager.server.store import hosts, identity, job_lists, overview, pauses, schema
+from restic_manager.server.store import hosts, identity, job_lists, overview, pauses, proofs, schema
 from restic_manager.server.store.hosts import HostRow
 from restic_manager.server.store.job_lists import OfHost
 from restic_manager.server.store.overview import Plan
@@ -79,6 +80,7 @@ def _status(tx: Connection, services: Services, now: datetime, online: frozenset
     schedules_total, schedules_enabled = overview.schedule_counts(tx)
     unfinished = job_lists.unfinished_by_host(tx)
     paused = pauses.holding(tx, now)
+    trouble = repo_views.trouble(tx, now=now)
     facts = Facts(
         now=now,
         hosts=rows,
@@ -92,6 +94,9 @@ def _status(tx: Connection, services: Services, now: datetime, online: frozenset
         bad_fates=overview.bad_fates(tx, now - _DAY),
         quarantined=overview.quarantined_since(tx, now - _DAY),
         pauses=[pause_view(row) for row in paused],
+        damaged=trouble.damaged,
+        unread=trouble.unread,
+        unforgotten=trouble.unforgotten,
     )
     ended = job_lists.counts_since(tx, now - _DAY)
     return StatusView(
@@ -114,6 +119,7 @@ def _lines(
 ) -> tuple[HostLine, ...]:
     newest = overview.newest_jobs(tx)
     successes = overview.last_successes(tx)
+    proven = proofs.newest(tx)
     following = next_slots(overview.plans(tx), now)
     lines = []
     for row in rows:
@@ -131,6 +137,7 @@ def _lines(
                 next_slot=following.get(row.id),
                 running=of_host.running,
                 queued=of_host.queued,
+                proven_at=None if (proof := proven.get(row.id)) is None else proof.at,
             )
         )
     return tuple(lines)

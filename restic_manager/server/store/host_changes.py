@@ -26,6 +26,7 @@ from restic_manager.server.store.ripple import Ripple
 from restic_manager.server.store.schema import assignments as assignment_rows
 from restic_manager.server.store.schema import host_labels, invites
 from restic_manager.server.store.schema import hosts as host_rows
+from restic_manager.server.store.schema import repos as repo_rows
 
 INVITE_LIFETIME: Final = timedelta(hours=1)
 TOKEN_PREFIX: Final = "rmi1-"  # noqa: S105 - what tells a join token from anything else
@@ -136,7 +137,8 @@ def rename(tx: Connection, host: HostRow, name: str, *, now: datetime) -> HostRo
 
 
 def remove(tx: Connection, host: HostRow, *, now: datetime) -> Ripple:
-    """Given a host, remove it: its credential and tokens die, its schedules end for it, its jobs get their verdict.
+    """Given a host, remove it: its credential and tokens die, its schedules end for it, its jobs get their verdict, and
+    it maintains nothing any more.
 
     Return what that verdict calls for outside the database.
     """
@@ -146,6 +148,7 @@ def remove(tx: Connection, host: HostRow, *, now: datetime) -> Ripple:
     tx.execute(
         invites.update().where(invites.c.host_id == host.id, invites.c.revoked_at.is_(None)).values(revoked_at=now)
     )
+    tx.execute(repo_rows.update().where(repo_rows.c.maintainer_id == host.id).values(maintainer_id=None))
     events.record(
         tx, now=now, actor="operator", what="host_removed", host_id=host.id, detail=f"{host.name} was removed"
     )

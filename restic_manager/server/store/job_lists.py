@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import ColumnElement, Connection, func, or_, select
 
 from restic_manager.domain.errors import NotFoundError
-from restic_manager.domain.model import Status
+from restic_manager.domain.model import Actor, Kind, Status
 from restic_manager.domain.names import MIN_PREFIX, id_prefix
 from restic_manager.server.store import job_rows
 from restic_manager.server.store.job_rows import UNFINISHED, JobRow, parts
@@ -33,20 +33,32 @@ def resolve(tx: Connection, reference: str) -> JobRow:
     )
 
 
+def not_upkeep() -> ColumnElement[bool]:
+    """Return what holds for jobs that are somebody's, and not only the server's own lists of snapshots."""
+    return or_(jobs.c.kind != Kind.SNAPSHOTS.value, jobs.c.actor_kind != Actor.SERVER.value)
+
+
 def listing(
     tx: Connection,
     *,
     limit: int,
     host_id: str | None = None,
     schedule_id: str | None = None,
+    repo_id: str | None = None,
+    kind: Kind | None = None,
     statuses: Sequence[Status] = (),
 ) -> list[JobRow]:
-    """Return the newest jobs of this host, schedule and these statuses (all where not given), newest first."""
+    """Return the newest jobs of this host, schedule, repository, kind and these statuses (all where not given), newest
+    first; those that only list snapshots for the server itself where their kind is given.
+    """
     query = select(jobs).order_by(jobs.c.serial.desc()).limit(limit)
     if host_id is not None:
         query = query.where(jobs.c.host_id == host_id)
     if schedule_id is not None:
         query = query.where(jobs.c.schedule_id == schedule_id)
+    if repo_id is not None:
+        query = query.where(jobs.c.repo_id == repo_id)
+    query = query.where(not_upkeep() if kind is None else jobs.c.kind == kind.value)
     if statuses:
         query = query.where(jobs.c.status.in_([status.value for status in statuses]))
     return [job_rows.row_of(row) for row in tx.execute(query)]
@@ -71,8 +83,8 @@ def counts(tx: Connection) -> dict[Status, int]:
 
 
 def counts_since(tx: Connection, since: datetime) -> dict[Status, int]:
-    """Return how many jobs have ended since an instant, by outcome."""
-    query = select(jobs.c.status, func.count()).where(jobs.c.finished_at >= since).group_by(jobs.c.status)
+    """Return how many jobs have ended since an instant, by outcome, the server's own lists left out."""
+    query = select(jobs.c.status, func.count()).where(jobs.c.finished_at >= since, not_upkeep()).group_by(jobs.c.status)
     return {Status(status): count for status, count in tx.execute(query) if Status(status).terminal}
 
 

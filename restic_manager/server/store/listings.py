@@ -15,7 +15,8 @@ import msgspec
 from msgspec import Struct
 from sqlalchemy import Connection, bindparam, func, select
 
-from restic_manager.domain.results import DiffStats, ListStats, Result, Row
+from restic_manager.domain.results import DiffStats, ForgetStats, ListStats, Row
+from restic_manager.domain.specs import ForgetSpec
 from restic_manager.server.store.job_rows import UNFINISHED, JobRow
 from restic_manager.server.store.schema import job_rows, jobs
 
@@ -138,9 +139,18 @@ def _cut(chunk: Chunk, after: int) -> Chunk | None:
     return Chunk(after + 1, len(rest), _encoder.encode(rest).decode())
 
 
-def counted(result: Result | None) -> int | None:
-    """Given what a job found out, return how many rows it says it gave, None where it does not count them."""
-    return result.rows if isinstance(result, ListStats | DiffStats) else None
+def counted(job: JobRow) -> int | None:
+    """Given a job, return how many rows its verdict says it gave, None where that does not count them.
+
+    A forget by policies gives a row for each snapshot it looks at; one that is no dry run does not wait for them to be
+    told.
+    """
+    result = job.state.result
+    if isinstance(result, ListStats | DiffStats):
+        return result.rows
+    if isinstance(result, ForgetStats) and result.dry_run and isinstance(job.spec, ForgetSpec) and job.spec.policies:
+        return result.kept + result.removed
+    return None
 
 
 def remark(job: JobRow) -> str | None:
@@ -148,7 +158,7 @@ def remark(job: JobRow) -> str | None:
 
     Nothing is while it runs: how much there is to come is known at its end.
     """
-    gave = counted(job.state.result)
+    gave = counted(job)
     if not job.status.terminal or gave is None or job.rows_kept >= gave:
         return None
     if job.rows_kept == 0:

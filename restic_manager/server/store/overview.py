@@ -12,7 +12,7 @@ from sqlalchemy import Connection, func, select
 from restic_manager.domain.ledger import PAST_DUE
 from restic_manager.domain.model import Failure, Fate, Kind, Status, Timing
 from restic_manager.domain.spans import slots_of, timetable
-from restic_manager.server.store import job_rows
+from restic_manager.server.store import job_lists, job_rows
 from restic_manager.server.store.schema import assignments, fates, hosts, jobs, quarantine, schedules
 
 _GOOD: Final = (Status.SUCCEEDED.value, Status.WARNING.value)
@@ -67,8 +67,14 @@ class BadFates(NamedTuple):
 
 
 def newest_jobs(tx: Connection) -> dict[str, HostJob]:
-    """Return each live host's newest job."""
-    newest = select(func.max(jobs.c.serial)).where(jobs.c.host_id == hosts.c.id).scalar_subquery()
+    """Return each live host's newest job; that it listed snapshots for the server itself is no news of it."""
+    newest = (
+        select(jobs.c.serial)
+        .where(jobs.c.host_id == hosts.c.id, job_lists.not_upkeep())
+        .order_by(jobs.c.serial.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
     serials = select(newest).where(hosts.c.removed_at.is_(None))
     query = select(
         jobs.c.host_id, jobs.c.id, jobs.c.status, jobs.c.created_at, jobs.c.started_at, jobs.c.finished_at

@@ -1,6 +1,6 @@
 """From what an operator types to an id: exact name first, then the unique beginning of an id. Owns that rule in SQL.
 
-Only what is not removed can be referred to. It refuses to know what the rows are.
+Only what is not removed can be referred to, but for the questions about what was. It refuses to know what the rows are.
 """
 
 from __future__ import annotations
@@ -50,6 +50,20 @@ def resolve_id(tx: Connection, table: Table, reference: str, what: str) -> str:
         f"there is no {what} {reference[:80]!r} (neither a name nor the first {MIN_PREFIX} or more digits of an id): "
         f"`restic-manager {_NOUNS[what]} list` shows what there is"
     )
+
+
+def resolve_ever(tx: Connection, table: Table, reference: str, what: str) -> str:
+    """As `resolve_id`; and of what was removed, return the id for its whole name or id, the last one of that name."""
+    try:
+        return resolve_id(tx, table, reference, what)
+    except NotFoundError:
+        gone = sqlalchemy.select(table.c.id).where(
+            (table.c.name == reference) | (table.c.id == reference), table.c.removed_at.is_not(None)
+        )
+        found: str | None = tx.execute(gone.order_by(table.c.removed_at.desc()).limit(1)).scalar()
+        if found is None:
+            raise
+        return found
 
 
 def id_of_name(tx: Connection, table: Table, name: str) -> str | None:

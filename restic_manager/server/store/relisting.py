@@ -81,7 +81,7 @@ def ask(tx: Connection, repo_id: str, *, online: Container[str], now: datetime, 
     busy = {row.host_id for row in under_way if row.sent_at is not None}
     free = [host_id for host_id in able if host_id in online and host_id not in busy]
     if not free:
-        return Asked(None, "no host uses it" if not able else "none of its hosts is online")
+        return Asked(None, nobody(bool(able)))
     host_id = free[_failures(tx, repo_id, None) % len(free)]
     unsent = next((row for row in under_way if row.sent_at is None), None)
     if unsent is None:
@@ -101,6 +101,11 @@ def ask(tx: Connection, repo_id: str, *, online: Container[str], now: datetime, 
     ripple.hosts.add(host_id)
     ripple.jobs.add(job.id)
     return Asked(job)
+
+
+def nobody(used: bool) -> str:
+    """Given whether any host uses a repository, return why none can list it."""
+    return "none of its hosts is online" if used else "no host uses it"
 
 
 def hosts_of(tx: Connection, repo_ids: Sequence[str]) -> dict[str, list[str]]:

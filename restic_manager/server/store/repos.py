@@ -18,7 +18,7 @@ from msgspec import Struct
 from sqlalchemy import Connection, bindparam, func, select
 
 from restic_manager.domain.errors import ConflictError, InputError, NotFoundError
-from restic_manager.domain.model import RepoAccess, Status, new_id
+from restic_manager.domain.model import Kind, RepoAccess, Status, new_id
 from restic_manager.domain.names import check_name
 from restic_manager.protocol.api import DEFAULT_MAX_PARALLEL
 from restic_manager.restic.checks import check_password, check_repo_env, check_repo_url, hide_password
@@ -91,10 +91,14 @@ def add(
     env: Mapping[str, str],
     seal: Seal,
     now: datetime,
+    append_only: bool = False,
+    max_parallel: int = DEFAULT_MAX_PARALLEL,
+    chunker_from: str | None = None,
 ) -> Added:
     """Given a repository and its secrets, store it; without a password, make one.
 
-    Raise InputError naming what cannot be used (never showing a secret), ConflictError for a name in use.
+    chunker_from: by its name or id. Raise InputError naming what cannot be used (never showing a secret),
+    ConflictError for a name in use, NotFoundError for a repository to take the chunker's parameters from that is none.
     """
     check_name(name, "repository")
     refuse_taken_name(tx, repos, name, "repository")
@@ -108,14 +112,29 @@ def add(
     final = generated if password is None else password
     check_password(final or "")
     row = RepoRow(
-        id=new_id(), name=name, url=plain_url, env_names=tuple(sorted(everything)), created_at=now, removed_at=None
+        id=new_id(),
+        name=name,
+        url=plain_url,
+        env_names=tuple(sorted(everything)),
+        created_at=now,
+        removed_at=None,
+        append_only=append_only,
+        max_parallel=max_parallel,
+        chunker_from=None if chunker_from is None else resolve(tx, chunker_from).id,
     )
     size = len(msgspec.json.encode(RepoAccess(repo_id=row.id, url=plain_url, password=final or "", env=everything)))
     if size > MAX_ACCESS_TEXT:
         raise InputError(f"the URL and variables of {name} take {size} bytes: at most {MAX_ACCESS_TEXT} are taken")
     tx.execute(
         repos.insert().values(
-            id=row.id, name=name, url=plain_url, env_names=msgspec.json.encode(row.env_names).decode(), created_at=now
+            id=row.id,
+            name=name,
+            url=plain_url,
+            env_names=msgspec.json.encode(row.env_names).decode(),
+            created_at=now,
+            append_only=append_only,
+            max_parallel=max_parallel,
+            chunker_from=row.chunker_from,
         )
     )
     sealed = {_PASSWORD: (final or "").encode(), _ENV: msgspec.json.encode(everything)}
@@ -203,9 +222,16 @@ def uses(tx: Connection, repo_id: str | None = None) -> dict[str, RepoUse]:
         .join(hosts, hosts.c.id == assignments.c.host_id)
         .where(schedules.c.removed_at.is_(None), assignments.c.valid_to.is_(None))
     )
-    # Its own newest serial each: an index answers that without walking through all jobs.
+    # Its own newest serial each: an index answers that without walking through all jobs. The server's own lists are no
+    # use of it.
     mine = jobs.alias()
-    highest = select(func.max(mine.c.serial)).where(mine.c.repo_id == repos.c.id).scalar_subquery()
+    highest = (
+        select(mine.c.serial)
+        .where(mine.c.repo_id == repos.c.id, mine.c.kind != Kind.SNAPSHOTS.value)
+        .order_by(mine.c.serial.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
     newest = select(repos.c.id, jobs.c.created_at).select_from(repos).join(jobs, jobs.c.serial == highest)
     if repo_id is not None:
         live, running = live.where(schedules.c.repo_id == repo_id), running.where(schedules.c.repo_id == repo_id)
