@@ -11,6 +11,7 @@ from restic_manager.cli import exits
 from restic_manager.cli.command import Operator, WaitOption, new_app, operator_command
 from restic_manager.cli.render import Column
 from restic_manager.cli.text import amount, moment, short, size, took, when
+from restic_manager.cli.typed import whole_number
 from restic_manager.domain.errors import InputError
 
 if TYPE_CHECKING:
@@ -162,13 +163,6 @@ def cancel(operator: Operator, job_id: IdArgument, *, wait: WaitOption = False) 
             f"job {short(job.id)} on {job.host} is asked to end; it is {job.status} until the host answers"
         )
     return code
-
-
-def whole_number(text: str, option: str, *, least: int, most: int) -> int:
-    """Given an option's value, return the number; raise InputError unless it is one between least and most."""
-    if not (text.isascii() and text.isdigit() and len(text) < 10 and least <= int(text) <= most):
-        raise InputError(f"{option} {text}: a whole number from {least} to {most}")
-    return int(text)
 
 
 def _status(text: str | None) -> Status | None:

@@ -107,8 +107,10 @@ QUESTIONS: list[tuple[str, str, Any, Any, Any]] = [
     ("GET", "/v1/snapshots", lambda c: c.snapshots(), None, samples.snapshots(samples.snapshot())),
     (
         "GET",
-        "/v1/snapshots?host=web1&repo=main&schedule=n&path=%2Fetc&tag=t&since=2026-03-01T00%3A00%3A00Z"
-        "&until=2026-03-02T00%3A00%3A00Z&limit=1&latest=1&refresh=1",
+        (
+            "/v1/snapshots?host=web1&repo=main&schedule=n&path=%2Fetc&tag=t&since=2026-03-01T00%3A00%3A00Z"
+            "&until=2026-03-02T00%3A00%3A00Z&limit=1&latest=1&refresh=1"
+        ),
         lambda c: c.snapshots(
             host="web1",
             repo="main",
