@@ -33,14 +33,38 @@ class TuningOptions(OptionSet):
     limit_download: Annotated[
         str | None, value("--limit-download", "RATE", "At most this much down a second: KiB, or with a unit (2M).")
     ] = None
-    compression: Annotated[
-        str | None, value("--compression", "MODE", "auto, off, fastest, better or max: backup, prune, copy.")
-    ] = None
     nice: Annotated[str | None, value("--nice", "N", "Give way to other programs: 0 (not at all) to 19.")] = None
     ionice_class: Annotated[str | None, value("--ionice-class", "C", "Disk time: best-effort, or idle.")] = None
     ionice_level: Annotated[str | None, value("--ionice-level", "N", "Within best-effort: 0 (first) to 7 (last).")] = (
         None
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestoreOptions(TuningOptions):
+    """Where a restore goes, and what becomes of what is there."""
+
+    to: Annotated[str | None, value("--to", "DIR", "restore: into this folder of the host.")] = None
+    in_place: Annotated[
+        bool | None, switch("--in-place/--no-in-place", "restore: over what is there, where it came from.")
+    ] = None
+    include: Annotated[
+        list[str] | None, value("--include", "P", "restore: only what matches this pattern of restic's; repeat.")
+    ] = None
+    exclude: Annotated[
+        list[str] | None, value("--exclude", "P", "Leave out what matches this pattern of restic's: backup, restore.")
+    ] = None
+    overwrite: Annotated[
+        str | None,
+        value("--overwrite", "WHICH", "restore: of files that are there: always, if-changed, if-newer or never."),
+    ] = None
+    delete: Annotated[
+        bool | None, switch("--delete/--no-delete", "restore: remove what the snapshot does not have (0.17+).")
+    ] = None
+    verify: Annotated[bool | None, switch("--verify/--no-verify", "restore: read everything again afterwards.")] = None
+    dry_run: Annotated[
+        bool | None, typer.Option("--dry-run", help="Change nothing: say what would happen.", show_default=False)
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,11 +80,11 @@ class WhichOptions(OptionSet):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpecOptions(TuningOptions, WhichOptions):
+class SpecOptions(RestoreOptions, WhichOptions):
     """What a job does: of each kind, all that can be said."""
 
-    exclude: Annotated[
-        list[str] | None, value("--exclude", "P", "Leave out what matches this pattern of restic's: backup, restore.")
+    compression: Annotated[
+        str | None, value("--compression", "MODE", "auto, off, fastest, better or max: backup, prune, copy.")
     ] = None
     exclude_file: Annotated[
         list[str] | None, value("--exclude-file", "F", "Read such patterns from this file on the host.")
@@ -89,9 +113,6 @@ class SpecOptions(TuningOptions, WhichOptions):
     ] = None
     read_concurrency: Annotated[
         str | None, value("--read-concurrency", "N", "Read so many files at once, 1 to 128 (0.15+).")
-    ] = None
-    dry_run: Annotated[
-        bool | None, typer.Option("--dry-run", help="Change nothing: say what would happen.", show_default=False)
     ] = None
     max_unused: Annotated[
         str | None, value("--max-unused", "PCT", "prune: leave at most this share of the repository unused (5%).")
@@ -134,21 +155,6 @@ class SpecOptions(TuningOptions, WhichOptions):
         bool | None, switch("--live/--no-live", "verify: compare with the host's own unchanged files. [default: live]")
     ] = None
     from_repo: Annotated[str | None, value("--from", "REPO", "copy: the repository to copy from, into --repo.")] = None
-    to: Annotated[str | None, value("--to", "DIR", "restore: into this folder of the host.")] = None
-    in_place: Annotated[
-        bool | None, switch("--in-place/--no-in-place", "restore: over what is there, where it came from.")
-    ] = None
-    include: Annotated[
-        list[str] | None, value("--include", "P", "restore: only what matches this pattern of restic's; repeat.")
-    ] = None
-    overwrite: Annotated[
-        str | None,
-        value("--overwrite", "WHICH", "restore: of files that are there: always, if-changed, if-newer or never."),
-    ] = None
-    delete: Annotated[
-        bool | None, switch("--delete/--no-delete", "restore: remove what the snapshot does not have (0.17+).")
-    ] = None
-    verify: Annotated[bool | None, switch("--verify/--no-verify", "restore: read everything again afterwards.")] = None
     recursive: Annotated[
         bool | None, switch("--recursive/--no-recursive", "ls: everything below the folder, not the folder alone.")
     ] = None
