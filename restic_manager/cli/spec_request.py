@@ -33,6 +33,8 @@ _MISSING: Final[dict[Kind, tuple[tuple[str, str], ...]]] = {
     Kind.DUMP: (("snapshot", "say which snapshot: --snapshot ID"), ("path", "say which file: its path")),
 }
 
+_TWO_WAYS: Final = "--snapshot, or --of-host and --of-schedule: choose one way to say which"
+
 
 def kind_named(text: str, *, scheduled: bool) -> Kind:
     """Given a kind as it was typed, return it; raise InputError if there is none, or none that a schedule may have."""
@@ -73,6 +75,8 @@ def said(kind: Kind, typed: SpecOptions, words: Sequence[str], *, scheduled: boo
     found |= _positional(kind, words)
     if "snapshots" in found and kind not in MANY:
         found |= _few(kind, found.pop("snapshots"))
+    if any(found.get(name) for name in ("snapshots", "snapshot", "old")) and (typed.of_host or typed.of_schedule):
+        raise InputError(_TWO_WAYS)
     return found | _reading(found, scheduled=scheduled)
 
 
@@ -104,7 +108,7 @@ def check_whole(spec: Spec) -> None:
         raise InputError(f"--ionice-level {tuning.io_level} is one within --ionice-class best-effort: say that, too")
     ids = getattr(spec, "snapshots", ()) or getattr(spec, "snapshot", None) or getattr(spec, "old", None)
     if ids and (getattr(spec, "restic_host", None) or getattr(spec, "schedule_id", None)):
-        raise InputError("--snapshot, or --of-host and --of-schedule: choose one way to say which")
+        raise InputError(_TWO_WAYS)
     match spec:
         case BackupSpec() if not spec.paths and not spec.files_from:
             raise InputError("say what to save: one or more paths of the hosts, like /etc /home")

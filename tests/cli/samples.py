@@ -257,7 +257,9 @@ def maintenance(**changes: Any) -> api.MaintenanceView:
         cron="H H * * 0",
         spec=PruneSpec(),
         words="once a week, Europe/Berlin",
-        paths=(), excludes=(), tags=(),
+        paths=(),
+        excludes=(),
+        tags=(),
     )
     view = api.MaintenanceView(repo=repo(maintainer="web1"), schedules=(prune,))
     return msgspec.structs.replace(view, **changes)

@@ -270,6 +270,8 @@ def test_schedule_add_sends_everything_that_was_typed(command: Command, server: 
             "dry_run": False,
             "tuning": None,
         },
+        "retention": None,
+        "guards": None,
     }
 
 
