@@ -185,8 +185,9 @@ def test_every_field_of_every_kind_can_be_typed_or_is_the_servers_alone() -> Non
 def test_every_option_is_refused_by_name_where_it_does_not_belong() -> None:
     for rule in RULES:
         for kind in set(Kind) - set(rule.kinds):
+            given: dict[str, Any] = {rule.field: ["x"]}
             with pytest.raises(InputError, match=f"{rule.option} does not belong to {kind}"):
-                said(kind, SpecOptions(**{rule.field: ["x"]}), (), scheduled=False, now=NOW)
+                said(kind, SpecOptions(**given), (), scheduled=False, now=NOW)
 
 
 def test_a_part_in_a_schedule_is_the_next_one_each_time() -> None:
