@@ -34,7 +34,7 @@ def add_upkeep(app: typer.Typer) -> None:
       restic-manager repo maintenance main
       restic-manager repo maintenance main --maintainer nas1 --prune '0 5 * * 0' \\
           --check 'H H * * *' --check-subset 1/28 --verify '@weekly'
-      restic-manager repo maintenance main --maintainer-url /srv/restic --prune none
+      restic-manager repo maintenance main --maintainer-url /srv/main --prune none
     """,
     )(maintenance)
 
@@ -122,12 +122,13 @@ def maintenance(
 def offer(repo: RepoView) -> str:
     """Given a new repository, return how it can be looked after, as a command to paste and what it does."""
     needs = " --maintainer-url URL" if repo.append_only else ""
-    why = " (HOST needs a way to it that may delete)" if repo.append_only else ""
+    way = "HOST needs a way to it that may delete (URL)\n" if repo.append_only else ""
     return (
-        f"to have {repo.name} pruned weekly, checked daily (all its data every {SUBSET} days) and a restore proven "
-        f"weekly{why}:\n"
+        f"to prune {repo.name} weekly, check it daily (all its data every {SUBSET} days)\n"
+        f"and prove a restore weekly:\n{way}"
         f"  restic-manager repo maintenance {repo.name} --maintainer HOST{needs} \\\n"
-        f"      --prune '{PRUNE}' --check '{CHECK}' --check-subset 1/{SUBSET} --verify '{VERIFY}'"
+        f"      --prune '{PRUNE}' --check '{CHECK}' --check-subset 1/{SUBSET} \\\n"
+        f"      --verify '{VERIFY}'"
     )
 
 

@@ -1,4 +1,4 @@
-"""`restore`: which snapshot, onto which host, what is shown and asked before, and one file's bytes to standard output."""
+"""`restore`: which snapshot, onto which host, what is shown and asked before, and one file on standard output."""
 
 from __future__ import annotations
 
