@@ -24,9 +24,9 @@ class JobView(Struct, frozen=True, kw_only=True):
     """One job. host, schedule and repo are names as they are now; slot is null for what no schedule planned.
 
     waits_for says in a sentence what a queued job waits for. not_before: an attempt's turn, it is not sent earlier.
-    warnings: in the answer to `run` only, pauses that it runs in spite of. stats: of a backup; result: what any other
-    kind found out or did. spec: all of what it does. caused_by: the job for whose end the server made this one. rows:
-    how many of its listing are kept now; they are for about an hour.
+    warnings: why its listing is not whole here; in the answer to `run` also pauses that it runs in spite of. stats: of
+    a backup; result: what any other kind found out or did. spec: all of what it does. caused_by: the job for whose end
+    the server made this one. rows: how many of its listing are kept now; they are for about an hour.
     """
 
     id: str

@@ -47,8 +47,12 @@ class ListState(Struct, frozen=True, kw_only=True):
 
 
 class SnapshotsView(Struct, frozen=True, kw_only=True):
-    """Snapshots, newest first, and how fresh the lists they are from are. more: there are further ones."""
+    """Snapshots, newest first, and how fresh the lists they are from are. more: there are further ones.
+
+    next: where they go on, to be said as `after` by whoever asks for the next page.
+    """
 
     snapshots: tuple[SnapshotView, ...]
     lists: tuple[ListState, ...]
     more: bool = False
+    next: str | None = None
