@@ -196,15 +196,14 @@ def verdict(operator: Operator, job: JobView, rows: int) -> int:
     code = exits.of_status(job.status)
     if code == exits.DONE:
         expected = job.result.rows if isinstance(job.result, ListStats | DiffStats) else rows
-        if rows < expected:
-            screen.error(
-                ManagerError(
-                    f"the listing is not complete: {rows:,} of {amount(expected, 'row')} came (ask again, or for less)",
-                    code=INCOMPLETE,
-                )
-            )
-            return exits.FAILED
-        return code
+        if rows >= expected:
+            for warning in job.warnings:
+                screen.note(f"warning: {warning}")
+            return code
+        why = "; ".join(job.warnings) or "ask again, or for less"
+        sentence = f"the listing is not complete: {rows:,} of {amount(expected, 'row')} came ({why})"
+        screen.error(ManagerError(sentence, code=INCOMPLETE))
+        return exits.FAILED
     why = job.error.message if job.error is not None else f"it is {job.status}"
     sentence = f"{job.host}: {job.kind} {job.status}: {why}"
     if job.status is Status.WARNING:

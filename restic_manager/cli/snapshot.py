@@ -6,7 +6,7 @@ What changes them is `snapshot_change`, which one is meant `snapshot_pick`.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -63,11 +63,11 @@ def list_snapshots(
 
     How long ago that was is said on standard error. It lists anew by itself soon after every job that changes them.
     """
-    from restic_manager.cli.snapshot_pick import listed_anew, say_freshness
+    from restic_manager.cli.snapshot_pick import paged, say_freshness
     from restic_manager.cli.typed import host_path, since_when, whole_number
 
     now = operator.now()
-    asked = {
+    asked: dict[str, Any] = {
         "host": host,
         "repo": repo,
         "schedule": schedule,
@@ -75,10 +75,10 @@ def list_snapshots(
         "tag": tag,
         "since": None if since is None else since_when(since, now, "--since"),
         "until": None if until is None else since_when(until, now, "--until"),
-        "limit": whole_number(limit, "--limit", least=1, most=MOST),
         "latest": latest,
     }
-    view = listed_anew(operator, **asked) if refresh else operator.client.snapshots(**asked)  # type: ignore[arg-type]  # one dict for both
+    most = whole_number(limit, "--limit", least=1, most=MOST)
+    view = paged(operator, limit=most, refresh=refresh, **asked)
     if operator.as_json:
         operator.screen.data(view.snapshots)
         return

@@ -7,7 +7,10 @@ Refuses to know what is done with them.
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
+
+from msgspec.structs import replace
 
 from restic_manager.cli.command import Operator
 from restic_manager.cli.text import moment, short, when
@@ -17,6 +20,8 @@ from restic_manager.protocol.api import ListState, SnapshotsView, SnapshotView
 LATEST: Final = "latest"
 PATIENCE: Final = 60.0
 """Seconds that a list is waited for while it is made anew."""
+PAGE: Final = 1_000
+"""Snapshots asked for at once."""
 
 
 def listed_anew(operator: Operator, **asked: Any) -> SnapshotsView:
@@ -30,6 +35,17 @@ def listed_anew(operator: Operator, **asked: Any) -> SnapshotsView:
     operator.screen.note(f"listing {', '.join(state.repo for state in view.lists if state.job_id)} anew")
     follow_all(operator.client, [operator.client.job(job) for job in jobs], Watcher(), limit=PATIENCE)
     return operator.client.snapshots(**asked)
+
+
+def paged(operator: Operator, *, limit: int, refresh: bool, **asked: Any) -> SnapshotsView:
+    """Given a question and how many snapshots are wanted, return so many: page after page, as one answer."""
+    ask = partial(listed_anew, operator) if refresh else operator.client.snapshots
+    first = page = ask(**asked, limit=min(limit, PAGE))
+    found = list(page.snapshots)
+    while page.next is not None and len(found) < limit:
+        page = operator.client.snapshots(**asked, limit=min(limit - len(found), PAGE), after=page.next)
+        found += page.snapshots
+    return replace(page, snapshots=tuple(found), lists=first.lists)
 
 
 def say_freshness(operator: Operator, lists: tuple[ListState, ...]) -> None:
@@ -52,15 +68,13 @@ def pick(
 ) -> SnapshotView:
     """Given an id (or a beginning of it), or `latest` of what is named and not after `at`, return the snapshot.
 
-    Raise NotFoundError if there is none, InputError if it is not of the host or repository named.
+    Raise NotFoundError if there is none (in that repository), InputError if it is not of the host named.
     """
     if ref == LATEST:
         return _latest(operator, host=host, repo=repo, at=at)
     if at is not None:
         raise InputError(f"--at says which of several snapshots, and {ref} is one already: write `latest`")
-    found = operator.client.snapshot(ref)
-    if repo is not None and repo != found.repo and operator.client.repo(repo).name != found.repo:
-        raise InputError(f"snapshot {short(found.id)} is in {found.repo}, not in {repo}: leave --repo out")
+    found = operator.client.snapshot(ref, repo=repo)
     if host is not None and not is_of(operator, found, host):
         raise InputError(
             f"snapshot {short(found.id)} is of {of_whom(found)}, not of {host}: leave --host out"

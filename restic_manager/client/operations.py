@@ -262,10 +262,12 @@ class Client:
         limit: int | None = None,
         latest: bool = False,
         refresh: bool = False,
+        after: str | None = None,
     ) -> api.SnapshotsView:
         """Return snapshots, newest first, as they were when their repositories were last listed.
 
         latest: only the newest of each repository, restic host and schedule. refresh: list anew what has changed since.
+        after: `next` of the page before.
         """
         asked = {
             "host": host,
@@ -278,10 +280,12 @@ class Client:
             "limit": limit,
             "latest": 1 if latest else None,
             "refresh": 1 if refresh else None,
+            "after": after,
         }
         query = query_text({name: value for name, value in asked.items() if value is not None})
         return self._exchange.ask("GET", f"/v1/snapshots?{query}" if query else "/v1/snapshots", api.SnapshotsView)
 
-    def snapshot(self, ref: str) -> api.SnapshotView:
-        """Given an id or a unique beginning of one, return the snapshot."""
-        return self._exchange.ask("GET", f"/v1/snapshots/{part(ref, 'snapshot')}", api.SnapshotView)
+    def snapshot(self, ref: str, *, repo: str | None = None) -> api.SnapshotView:
+        """Given an id or a unique beginning of one, return the snapshot; repo: in which, where several have it."""
+        query = "" if repo is None else f"?{query_text({'repo': repo})}"
+        return self._exchange.ask("GET", f"/v1/snapshots/{part(ref, 'snapshot')}{query}", api.SnapshotView)

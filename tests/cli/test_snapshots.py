@@ -131,12 +131,29 @@ def test_show(command: Command, known: StubServer) -> None:
     assert S[:8] in command("snapshot", "show", "latest", "--host", "web1").out
 
 
+def test_a_long_list_is_asked_for_page_by_page(
+    command: Command, server: StubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("restic_manager.cli.snapshot_pick.PAGE", 2)
+    views = [samples.snapshot(id=f"{number:064x}") for number in range(5)]
+    pages = [samples.snapshots(*views[:2]), samples.snapshots(*views[2:4]), samples.snapshots(views[4])]
+    more = [msgspec.structs.replace(page, more=True, next=f"p{at}") for at, page in enumerate(pages)]
+    server.on("GET", "/v1/snapshots?limit=2", more[0])
+    server.on("GET", "/v1/snapshots?limit=2&after=p0", more[1])
+    server.on("GET", "/v1/snapshots?limit=1&after=p1", more[2])
+    done = command("snapshot", "list", "--limit", "5", "--json")
+    assert done.json == msgspec.json.decode(msgspec.json.encode(views))
+    assert "only the newest 5 are shown" in command("snapshot", "list", "--limit", "5").err
+    server.on("GET", "/v1/snapshots?limit=2&after=p0", pages[1])
+    assert len(msgspec.json.decode(command("snapshot", "list", "--json").out)) == 4
+
+
 def test_a_snapshot_of_another_host_or_repository_is_refused(command: Command, known: StubServer) -> None:
-    known.on("GET", "/v1/repos/other", samples.repo(name="other"))
+    known.on("GET", "/v1/snapshots/deadbeef?repo=main", samples.snapshot())
     done = command("snapshot", "show", "deadbeef", "--host", "db1")
     assert (done.code, "is of web1, not of db1" in done.err) == (2, True)
-    done = command("snapshot", "show", "deadbeef", "--repo", "other")
-    assert (done.code, "is in main, not in other" in done.err) == (2, True)
+    assert command("snapshot", "show", "deadbeef", "--repo", "other").code == 4
+    assert command("snapshot", "show", "deadbeef", "--repo", "main").code == 0
     known.on("GET", "/v1/hosts/a1b2", samples.host())
     assert command("snapshot", "show", "deadbeef", "--host", "a1b2").code == 0
 
