@@ -134,12 +134,20 @@ def _request(
 
 
 def must_be_meant(operator: Operator, spec: Spec, *, yes: bool) -> None:
-    """Given a spec, raise InputError where it writes over a host's files and nobody can be asked nor has said --yes."""
+    """Given a spec, raise InputError where it may destroy what is in use and nobody can be asked nor has said --yes."""
     from restic_manager.domain.errors import InputError
-    from restic_manager.domain.specs import RestoreSpec
+    from restic_manager.domain.specs import RestoreSpec, UnlockSpec
 
-    if isinstance(spec, RestoreSpec) and spec.in_place and not spec.dry_run and not yes and not operator.screen.may_ask:
-        raise InputError("--in-place writes over what is there, and nobody can be asked here: say --yes if it is meant")
+    if yes or operator.screen.may_ask:
+        return
+    match spec:
+        case RestoreSpec(in_place=True, dry_run=False):
+            what = "--in-place writes over what is there"
+        case UnlockSpec(remove_all=True):
+            what = "--remove-all removes live locks, too"
+        case _:
+            return
+    raise InputError(f"{what}, and nobody can be asked here: say --yes if it is meant")
 
 
 def _question(spec: Spec, repo: str) -> str:

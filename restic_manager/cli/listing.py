@@ -14,7 +14,7 @@ from restic_manager.cli import exits
 from restic_manager.cli.command import Operator
 from restic_manager.cli.follow import PATIENCE
 from restic_manager.cli.progress import waiting
-from restic_manager.cli.result_words import result_lines
+from restic_manager.cli.result_words import result_lines, result_words
 from restic_manager.cli.row_words import row_line
 from restic_manager.cli.text import amount, short
 from restic_manager.client import Client
@@ -134,6 +134,8 @@ def listed(operator: Operator, job: JobView, *, empty: str) -> int:
         array.close(well=code != exits.FAILED)
     elif not count and code != exits.FAILED:
         screen.note(empty)
+    elif code != exits.FAILED and isinstance(ended.result, DiffStats):
+        screen.note(result_words(ended.result))
     return code
 
 

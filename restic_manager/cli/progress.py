@@ -15,6 +15,7 @@ from restic_manager.cli.render import Screen
 from restic_manager.cli.result_words import result_lines, result_words
 from restic_manager.cli.text import amount, safe, short, size, span, took
 from restic_manager.domain.model import Progress, Status
+from restic_manager.domain.results import ListStats
 from restic_manager.protocol.api import JobView
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def ending(job: JobView) -> str:
         )
     elif job.snapshot_id:
         words += f", snapshot {short(job.snapshot_id)}"
-    if job.result is not None:
+    if job.result is not None and not (job.status is Status.FAILED and isinstance(job.result, ListStats)):
         words += f": {result_words(job.result)}"
     if not job.status.terminal:
         return words + waiting(job)

@@ -87,21 +87,19 @@ def unlock(
 
     A lock that a host of ours left behind is removed by the server itself; see `repo locks`.
     """
+    from restic_manager.cli.job_run import must_be_meant
     from restic_manager.domain.specs import UnlockSpec
 
-    if remove_all:
-        if not yes and not operator.screen.may_ask:
-            from restic_manager.domain.errors import InputError
-
-            raise InputError("--remove-all removes live locks, too, and nobody can be asked here: say --yes if meant")
-        question = f"remove all locks from {name}, live ones too? It breaks what runs there, also of other programs"
-        if not operator.agrees(question, yes=yes):
-            return None
+    spec = UnlockSpec(remove_all=remove_all)
+    must_be_meant(operator, spec, yes=yes)
+    question = f"remove all locks from {name}, live ones too? It breaks what runs there, also of other programs"
+    if remove_all and not operator.agrees(question, yes=yes):
+        return None
     from restic_manager.cli.listing import asked
     from restic_manager.cli.progress import wait_for
     from restic_manager.protocol.api import JobRequest
 
-    job = asked(operator, JobRequest(spec=UnlockSpec(remove_all=remove_all), repo=name, host=host))
+    job = asked(operator, JobRequest(spec=spec, repo=name, host=host))
     (job,), code = wait_for(operator, [job])
     _say(operator, job, waited=True)
     return code

@@ -56,10 +56,11 @@ def result_words(result: Result) -> str:  # noqa: C901, PLR0911 - one sentence a
 
 
 def forget_words(result: ForgetStats) -> str:
-    """Given what a forget did, return it in words."""
-    if result.dry_run:
-        return f"{amount(result.removed, 'snapshot')} would go, {result.kept:,} stay"
-    return f"{amount(result.removed, 'snapshot')} removed, {result.kept:,} kept"
+    """Given what a forget did, return it in words; of snapshots that were named none is looked at to be kept."""
+    kept = ""
+    if result.kept:
+        kept = f", {result.kept:,} {'stay' if result.dry_run else 'kept'}"
+    return f"{amount(result.removed, 'snapshot')} {'would go' if result.dry_run else 'removed'}{kept}"
 
 
 def prune_words(result: PruneStats) -> str:

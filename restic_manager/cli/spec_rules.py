@@ -152,7 +152,7 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule("repack_uncompressed", "--repack-uncompressed", (Kind.PRUNE,), "repack_uncompressed", _flag),
     Rule("read_data", "--read-data", (Kind.CHECK,), "read_all", _flag),
     Rule("read_data_subset", "--read-data-subset", (Kind.CHECK,), "subset", part_of, clears=True),
-    Rule("remove_all", "--remove-all", (Kind.UNLOCK,), "remove_all", _flag),
+    Rule("remove_all", "--remove-all", (Kind.UNLOCK,), "remove_all", _flag, once=True),
     Rule("mode", "--mode", (Kind.STATS,), "mode", _choice("raw-data", "restore-size", "files-by-contents")),
     Rule("files", "--files", (Kind.VERIFY,), "files", _number(1, 10_000)),
     Rule("size", "--size", (Kind.VERIFY,), "size", byte_count),

@@ -279,6 +279,7 @@ def test_diff_shows_each_change_and_names_both(command: Command, known: StubServ
     answers(known, job, ChangeRow(path="/etc/new", modifier="+"), ChangeRow(path="/etc/x", modifier="MU"))
     done = command("snapshot", "diff", "0123abcd", "deadbeef", "--metadata")
     assert done.out == "+   /etc/new\nMU  /etc/x\n"
+    assert done.err == "1 file new, 0 gone, 0 changed; 0 B added, 0 B removed\n"
     asked = asked_spec(known)["spec"]
     assert (asked["old"], asked["new"], asked["metadata"]) == (OLDER, S, True)
     done = command("snapshot", "diff", "deadbeef", "deadbeef")

@@ -126,6 +126,14 @@ def test_job_run_of_a_listing_kind_shows_its_rows(command: Command, server: Stub
     assert found["kind"] == "ls"
 
 
+def test_a_listing_that_failed_counts_no_rows(command: Command, server: StubServer) -> None:
+    error = Failure(code="path_missing", message="The snapshot does not have this path.")
+    answers(server, ended(Status.FAILED, kind=Kind.LS, error=error, result=ListStats()))
+    done = command("job", "run", "ls", "/nope", "--repo", "main", "--wait")
+    assert done.code == 1
+    assert done.out.splitlines()[:2] == ["web1: ls failed in 1 min", "  The snapshot does not have this path."]
+
+
 def test_job_show_tells_what_it_does_what_came_of_it_and_why(command: Command, server: StubServer) -> None:
     job = ended(
         kind=Kind.PRUNE,
@@ -493,6 +501,8 @@ def test_status_and_host_show_tell_when_a_restore_was_last_proven(command: Comma
 
 WORDS: list[tuple[Any, str]] = [
     (ForgetStats(kept=3, removed=1), "1 snapshot removed, 3 kept"),
+    (ForgetStats(removed=1), "1 snapshot removed"),
+    (ForgetStats(removed=1, dry_run=True), "1 snapshot would go"),
     (PruneStats(removed=1 << 20, unused_after=1 << 10, remaining=1 << 30, dry_run=True), "1.0 MiB would be removed"),
     (PruneStats(), "restic did not say how much"),
     (CheckStats(part=1, of=1), "no errors, all data read"),

@@ -159,6 +159,11 @@ WRONG: list[tuple[list[str], str]] = [
     (["repo", "maintenance", "x", "--check-subset", "2/12"], "write 1/12"),
     (["repo", "maintenance", "x", "--check-subset", "much"], "like 1/12"),
     (["repo", "unlock", "x", "--remove-all"], "say --yes"),
+    (["job", "run", "unlock", "--repo", "x", "--remove-all"], "say --yes"),
+    (
+        ["schedule", "add", "n", "--kind", "unlock", "--all", "--cron", "@daily", "--repo", "r", "--remove-all"],
+        "--remove-all is for one run",
+    ),
     (["repo", "copy", "x", "x", "--host", "h"], "onto itself"),
     (["repo", "copy", "x", "y"], "missing option '--host'"),
     (["schedule", "explain", "99 * * * *"], "99"),
