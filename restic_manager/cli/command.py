@@ -114,6 +114,14 @@ class Operator:
         return ServerAddress(path=socket_path(folder), origin=f"the data directory {folder}")
 
 
+class OptionSet:
+    """Options that several commands share, as one frozen, keyword-only dataclass: a field an option.
+
+    A command that has a parameter of such a class has its options, and gets them as one value, as they were typed; what
+    was not given is None, also of a list.
+    """
+
+
 class PlainCommand(TyperCommand):
     """A command whose values reach it as they were typed.
 
@@ -173,13 +181,23 @@ def operator_command(
     ) -> Callable[Concatenate[Operator, P], int | None]:
         call: Callable[..., int | None] = work
         signature = inspect.signature(work, eval_str=True)
-        own = list(signature.parameters.values())[1:]
+        sets: dict[str, type[OptionSet]] = {}
+        own: list[inspect.Parameter] = []
+        for param in list(signature.parameters.values())[1:]:
+            if isinstance(param.annotation, type) and issubclass(param.annotation, OptionSet):
+                sets[param.name] = param.annotation
+                own += inspect.signature(param.annotation, eval_str=True).parameters.values()
+            else:
+                own.append(param)
         where = [] if local else [_option("server", ServerOption, None), _option("data_dir", DataDirOption, None)]
         shared = [*where, _option("json", JsonOption, default=False)]
 
         def command(**given: Any) -> int | None:
             server, data_dir = given.pop("server", None), given.pop("data_dir", None)
             operator = Operator(server=server, data_dir=data_dir, as_json=given.pop("json"))
+            for place, made in sets.items():
+                names = inspect.signature(made).parameters
+                given[place] = made(**{option: _given(given.pop(option)) for option in names})
             try:
                 code = call(operator, **given)
                 sys.stdout.flush()
@@ -204,6 +222,10 @@ def examples_text(examples: str) -> str | None:
     r"""Given example lines, return them as an epilog that click does not wrap (its `\b` mark); None for none."""
     lines = [f"  {line}" for line in inspect.cleandoc(examples).splitlines()]
     return "\n".join(["\b", "Examples:", *lines]) if examples else None
+
+
+def _given(value: Any) -> Any:
+    return None if value in ((), []) else value
 
 
 def _option(name: str, annotation: object, default: object) -> inspect.Parameter:

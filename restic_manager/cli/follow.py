@@ -124,14 +124,17 @@ class Watcher:
         """A word for the person who waits."""
 
 
-_News = tuple[int, JobView | Progress | str | ManagerError | None]
+_Said = JobView | Progress | str | ManagerError
+_News = tuple[int, _Said | None]
+"""What was heard of the job at a place; None: nothing more will be."""
 
 
-def follow_all(client: Client, jobs: list[JobView], watcher: Watcher) -> list[JobView]:
+def follow_all(client: Client, jobs: list[JobView], watcher: Watcher, *, limit: float | None = None) -> list[JobView]:
     """Given jobs, tell the watcher what becomes of them, and return them, in the same order, as they ended.
 
     The list itself is kept current, so that who is interrupted knows how they stand. The last attempt stands for the
-    job. Raise the first error met in asking (the jobs themselves go on).
+    job. Raise the first error met in asking (the jobs themselves go on). limit: seconds after which they are returned
+    as they stand then.
     """
     news: queue.SimpleQueue[_News] = queue.SimpleQueue()
     todo: queue.SimpleQueue[int] = queue.SimpleQueue()
@@ -151,12 +154,8 @@ def follow_all(client: Client, jobs: list[JobView], watcher: Watcher) -> list[Jo
         # Daemons: Ctrl-C ends the process though a thread waits for a silent server.
         threading.Thread(target=follow_some, name=f"follow-{number}", daemon=True).start()
 
-    open_jobs = len(jobs)
-    while open_jobs:
-        index, said = news.get()
+    for index, said in _until_over(news, len(jobs), None if limit is None else time.monotonic() + limit):
         match said:
-            case None:
-                open_jobs -= 1
             case JobView():
                 jobs[index] = said
                 watcher.job(index, said)
@@ -167,6 +166,19 @@ def follow_all(client: Client, jobs: list[JobView], watcher: Watcher) -> list[Jo
             case ManagerError():
                 raise said
     return jobs
+
+
+def _until_over(news: queue.SimpleQueue[_News], open_jobs: int, deadline: float | None) -> Iterator[tuple[int, _Said]]:
+    """Yield what is heard of so many jobs until nothing more will be heard of any, or the time is up."""
+    while open_jobs:
+        try:
+            index, said = news.get(timeout=None if deadline is None else max(deadline - time.monotonic(), 0))
+        except queue.Empty:
+            return
+        if said is None:
+            open_jobs -= 1
+        else:
+            yield index, said
 
 
 def _follow_one(client: Client, job_id: str, index: int, news: queue.SimpleQueue[_News]) -> None:

@@ -9,7 +9,7 @@ import typer
 
 from restic_manager.cli.command import Operator, YesOption, new_app, operator_command
 from restic_manager.cli.pause_options import ForOption, ReasonOption, UntilOption
-from restic_manager.cli.text import listing, moment, seconds_text, when
+from restic_manager.cli.text import listing, moment, seconds_text, short, when
 from restic_manager.domain.errors import InputError
 
 if TYPE_CHECKING:
@@ -216,6 +216,14 @@ def _applied(host: HostView) -> str:
     return "waiting"
 
 
+def _proven(host: HostView, now: datetime) -> str:
+    """Return when a backup of the host was last restored and found right."""
+    if host.proven_at is None:
+        return "no backup of it was restored and compared yet" if host.state == "joined" else ""
+    job = f", by job {short(host.proven_job_id)}" if host.proven_job_id else ""
+    return f"restored and found right {moment(host.proven_at, now)}{job}"
+
+
 def _page(host: HostView, now: datetime) -> list[tuple[str, str]]:
     from restic_manager.cli.pausing import pause_words
 
@@ -231,6 +239,7 @@ def _page(host: HostView, now: datetime) -> list[tuple[str, str]]:
         ("Paused", "\n".join(pause_words(pause, now) for pause in host.pauses)),
         ("Last seen", "now" if host.online else moment(host.last_seen_at, now)),
         ("Joined", moment(host.joined_at, now)),
+        ("Proven", _proven(host, now)),
         ("Labels", "\n".join(f"{key}={value}" for key, value in sorted(host.labels.items()))),
         ("Agent", host.agent_version or ""),
         ("restic", host.restic_version or ""),

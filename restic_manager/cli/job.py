@@ -9,8 +9,10 @@ import typer
 
 from restic_manager.cli import exits
 from restic_manager.cli.command import Operator, WaitOption, new_app, operator_command
+from restic_manager.cli.job_run import add_run
 from restic_manager.cli.render import Column
 from restic_manager.cli.text import amount, moment, short, size, took, when
+from restic_manager.cli.typed import whole_number
 from restic_manager.domain.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from restic_manager.domain.model import Status
     from restic_manager.protocol.api import Event, JobView
 
-app = new_app("Runs: list, show, follow the log, cancel. ID is a job's id or the start of it.")
+app = new_app("Runs: list, run, show, follow the log, cancel. ID is a job's id or the start of it.")
 
 DEFAULT_LIMIT = 50
 MOST = 100_000
@@ -94,6 +96,9 @@ def show(operator: Operator, job_id: IdArgument) -> None:
         operator.screen.fields(_page(job, operator.now()))
 
 
+add_run(app)
+
+
 @operator_command(
     app,
     "logs",
@@ -164,13 +169,6 @@ def cancel(operator: Operator, job_id: IdArgument, *, wait: WaitOption = False) 
     return code
 
 
-def whole_number(text: str, option: str, *, least: int, most: int) -> int:
-    """Given an option's value, return the number; raise InputError unless it is one between least and most."""
-    if not (text.isascii() and text.isdigit() and len(text) < 10 and least <= int(text) <= most):
-        raise InputError(f"{option} {text}: a whole number from {least} to {most}")
-    return int(text)
-
-
 def _status(text: str | None) -> Status | None:
     if text is None:
         return None
@@ -228,6 +226,14 @@ def _page(job: JobView, now: datetime) -> list[tuple[str, str]]:
 
         progress = standing(job.progress).strip()
     asked = job.cancel_requested_at
+    result = ""
+    if job.result is not None:
+        from restic_manager.cli.result_words import result_lines, result_words
+
+        result = "\n".join([result_words(job.result), *(f"| {line}" for line in result_lines(job.result))])
+    from restic_manager.cli.spec_words import spec_lines
+
+    rows = f"{amount(job.rows, 'row')}: restic-manager job rows {short(job.id)}" if job.rows else ""
     return [
         ("Id", job.id),
         ("Status", job.status),
@@ -235,12 +241,17 @@ def _page(job: JobView, now: datetime) -> list[tuple[str, str]]:
         ("Progress", progress),
         ("Error", job.error.message if job.error else ""),
         ("", "\n".join(f"| {line}" for line in job.error.lines) if job.error else ""),
+        ("Result", result),
+        ("Rows", rows),
         ("Kind", job.kind),
+        *spec_lines(job.spec),
         ("Host", job.host),
         ("Schedule", job.schedule or ""),
         ("Repository", job.repo),
         ("Slot", moment(job.slot, now, never="")),
         ("Wanted by", why),
+        ("Caused by", job.caused_by or ""),
+        ("Not before", moment(job.not_before, now, never="")),
         ("Attempt", attempt),
         ("Next attempt", job.next_attempt or ""),
         ("Created", moment(job.created_at, now)),

@@ -25,9 +25,11 @@ NAME: Final = "restic-manager"
 NOUNS: Final[dict[str, str]] = {
     "status": "The fleet at a glance: who is there, what ran, what is wrong.",
     "host": "Machines: invite, list, label, rename, remove.",
-    "repo": "Repositories: add, list, create, remove.",
+    "repo": "Repositories: add, list, look after, measure, copy.",
     "schedule": "When, where and what: add, edit, run now, explain.",
-    "job": "Runs: list, show, follow the log, cancel.",
+    "job": "Runs: list, run, show, follow the log, cancel.",
+    "snapshot": "What there is to restore: list, look into, compare, find.",
+    "restore": "Bring files back, onto any host.",
     "pause": "Let no slot of the fleet run for a while.",
     "resume": "End the fleet's pause.",
     "server": "Run the control plane; copy what it knows, put a copy in place.",

@@ -12,8 +12,10 @@ from restic_manager.cli import exits
 from restic_manager.cli.command import Operator
 from restic_manager.cli.follow import Watcher, follow_all
 from restic_manager.cli.render import Screen
+from restic_manager.cli.result_words import result_lines, result_words
 from restic_manager.cli.text import amount, safe, short, size, span, took
 from restic_manager.domain.model import Progress, Status
+from restic_manager.domain.results import ListStats
 from restic_manager.protocol.api import JobView
 
 if TYPE_CHECKING:
@@ -60,11 +62,14 @@ def ending(job: JobView) -> str:
         )
     elif job.snapshot_id:
         words += f", snapshot {short(job.snapshot_id)}"
+    if job.result is not None and not (job.status is Status.FAILED and isinstance(job.result, ListStats)):
+        words += f": {result_words(job.result)}"
     if not job.status.terminal:
         return words + waiting(job)
     if job.error is not None:
         words += f"\n  {safe(job.error.message)}"
         words += "".join(f"\n  | {safe(line)}" for line in job.error.lines)
+    words += "".join(f"\n  | {safe(line)}" for line in result_lines(job.result))
     if job.status is not Status.SUCCEEDED:
         words += f"\n  the whole log: restic-manager job logs {short(job.id)}"
     return words

@@ -72,6 +72,19 @@ class Screen:
         self._out.write(msgspec.json.encode(value).decode("utf-8") + "\n")
         self._out.flush()
 
+    def array(self) -> JsonArray:
+        """Return a JSON array that is printed value by value, as they come."""
+        return JsonArray(self._out)
+
+    def row(self, text: str) -> None:
+        """Given one row of a long listing, print it on one line, however long: harmless, and not cut."""
+        self._out.write(safe(text) + "\n")
+
+    def raw(self, data: bytes) -> None:
+        """Given bytes of a file, print them as they are."""
+        self._out.flush()
+        self._out.buffer.write(data)
+
     def say(self, text: str) -> None:
         """Given a sentence, print it as a result (nothing with `--json`, whose output is data alone)."""
         if not self.as_json:
@@ -157,6 +170,15 @@ class Screen:
         self._err.flush()
         return sys.stdin.readline()
 
+    def typed(self, question: str) -> str:
+        """Given a question, return what the person typed, without blanks around it."""
+        return self._ask(f"{question} ").strip()
+
+    @property
+    def shows(self) -> bool:
+        """Whether results go to a terminal."""
+        return self._out.isatty()
+
     @property
     def draws(self) -> bool:
         """Whether something that moves (a progress bar) may be drawn on standard error."""
@@ -195,3 +217,23 @@ class Screen:
             console.print(renderable)
         # rich fills every line up to its width: nothing but noise in a file.
         self._out.write("".join(line.rstrip() + "\n" for line in captured.get().splitlines()))
+
+
+class JsonArray:
+    """A JSON array in the making. What was begun is always closed, so that it can be read."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+        self._begun = False
+
+    def add(self, value: object) -> None:
+        """Given the next value, print it."""
+        import msgspec
+
+        self._out.write(("," if self._begun else "[") + "\n" + msgspec.json.encode(value).decode("utf-8"))
+        self._begun = True
+
+    def close(self, *, well: bool = True) -> None:
+        """End the array; one that never began is printed empty, or if it did not go `well`, not at all."""
+        if self._begun or well:
+            self._out.write("\n]\n" if self._begun else "[]\n")

@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from restic_manager.cli.command import Operator, WaitOption, YesOption, new_app, operator_command
-from restic_manager.cli.text import listing, moment, when
+from restic_manager.cli.repo_jobs import add_jobs
+from restic_manager.cli.repo_upkeep import add_upkeep
+from restic_manager.cli.spec_options import value
+from restic_manager.cli.text import listing, moment, size, when
 from restic_manager.domain.errors import InputError
 
 if TYPE_CHECKING:
     from restic_manager.protocol.api import RepoView
 
-app = new_app("Repositories: add, list, create, remove. NAME is a repository's name or the start of its id.")
+app = new_app("Repositories: add, list, look after, measure, copy. NAME is a repository's name or the start of its id.")
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", show_default=False)]
 
@@ -59,29 +62,65 @@ def add(
             help="Read NAME=VALUE lines that restic needs (AWS_ACCESS_KEY_ID…); - is standard input.",
         ),
     ] = None,
+    append_only: Annotated[
+        bool,
+        typer.Option("--append-only", help="What its hosts get cannot delete there: a maintainer forgets and prunes."),
+    ] = False,
+    max_parallel: Annotated[
+        str | None, value("--max-parallel", "N", "Let at most so many jobs be on it at once. [default: 4]")
+    ] = None,
+    chunker_from: Annotated[
+        str | None,
+        value("--chunker-from", "R", "Create it with this repository's chunker parameters, so that copies share data."),
+    ] = None,
 ) -> None:
     """Tell the server of a repository and what opens it. Nothing is created: the first backup does, or `repo init`.
 
-    Without --password-file and --generate-password the password is RESTIC_PASSWORD if that is set, else asked for on a
-    terminal. It is kept sealed and never shown again.
+    A login in the URL is moved to its secrets, and that is told. Without --password-file and --generate-password the
+    password is RESTIC_PASSWORD if that is set, else asked for on a terminal. It is kept sealed and never shown again.
     """
     from restic_manager.cli.secret_input import STDIN, read_env_file, read_password
-    from restic_manager.protocol.api import RepoRequest
+    from restic_manager.cli.typed import whole_number
+    from restic_manager.protocol.api import DEFAULT_MAX_PARALLEL, RepoRequest
 
+    parallel = DEFAULT_MAX_PARALLEL
+    if max_parallel is not None:
+        parallel = whole_number(max_parallel, "--max-parallel", least=1, most=1_000)
     if password_file == STDIN and env_file == STDIN:
         raise InputError("--password-file - and --env-file -: only one of them can be standard input")
     env = read_env_file(env_file)
     password = read_password(operator.screen, file=password_file, generate=generate_password)
-    repo = operator.client.add_repo(RepoRequest(name=name, url=url, password=password, env=env))
+    request = RepoRequest(
+        name=name,
+        url=url,
+        password=password,
+        env=env,
+        append_only=append_only,
+        max_parallel=parallel,
+        chunker_from=chunker_from,
+    )
+    repo = operator.client.add_repo(request)
     if operator.as_json:
         operator.screen.data(repo)
         return
     if repo.generated_password is None:
         operator.screen.say(f"repository {repo.name} is known")
+        _told(operator, repo)
         return
     operator.screen.note(f"repository {repo.name} is known; its password, shown this once:")
     operator.screen.say(repo.generated_password)
     operator.screen.note("keep it elsewhere too: without it nobody can restore, should the server be lost")
+    _told(operator, repo)
+
+
+def _told(operator: Operator, repo: RepoView) -> None:
+    """Say what the server has to say of a new repository, and how it can be looked after."""
+    from restic_manager.cli.repo_upkeep import offer
+
+    for word in (repo.note, *repo.warnings):
+        if word:
+            operator.screen.note(f"note: {word}")
+    operator.screen.note(offer(repo))
 
 
 @operator_command(app, "list")
@@ -115,19 +154,40 @@ def show(operator: Operator, name: NameArgument) -> None:
     if operator.as_json:
         operator.screen.data(repo)
         return
+    from restic_manager.cli.repo_upkeep import checked_words
+
     now = operator.now()
+    snapshots = ""
+    if repo.listed_at is not None:
+        stale = ", changed since" if repo.list_stale else ""
+        snapshots = f"{repo.snapshots:,}, listed {when(repo.listed_at, now)}{stale}"
     operator.screen.fields(
         [
             ("Name", repo.name),
             ("Id", repo.id),
             ("URL", repo.url),
             ("Environment", "\n".join(f"{variable}=(sealed)" for variable in repo.env_names)),
+            ("Append-only", "yes: its hosts cannot delete there" if repo.append_only else ""),
+            ("At once", f"at most {repo.max_parallel} jobs, and alone what has to be"),
+            ("Chunker of", repo.chunker_from or ""),
             ("Added", moment(repo.created_at, now)),
             ("Schedules", _many(repo.schedules)),
             ("Hosts", _many(repo.hosts)),
             ("Last job", moment(repo.last_job_at, now)),
+            ("Snapshots", snapshots),
+            ("Size", "" if repo.size is None else f"{size(repo.size)}, measured {when(repo.measured_at, now)}"),
+            ("Checked", checked_words(repo, now)),
+            ("Maintainer", repo.maintainer or ""),
+            ("Its URL", repo.maintainer_url or ""),
+            ("Its environment", "\n".join(f"{variable}=(sealed)" for variable in repo.maintainer_env_names)),
+            ("Stale locks", f"{repo.locks_removed} removed so far" if repo.locks_removed else ""),
+            ("Warnings", "\n".join(repo.warnings)),
         ]
     )
+
+
+add_upkeep(app)
+add_jobs(app)
 
 
 @operator_command(app, "init", examples="restic-manager repo init main --host web1 --wait")

@@ -1,7 +1,6 @@
 """`schedule`: when, where and what. Owns the verbs; what their options mean is `schedule_request`, how a schedule is
-shown `schedule_view`, slots without a server `explain`, and what became of slots `schedule_history`.
-
-Over 400 lines, because it is one file a noun, and this noun has the most verbs; options and views are elsewhere.
+shown `schedule_view`; coming slots are `schedule_slots`, past ones `schedule_history`, and what retention would remove
+`forget_preview`.
 """
 
 from __future__ import annotations
@@ -10,15 +9,29 @@ from typing import Annotated
 
 import typer
 
-from restic_manager.cli import schedule_options as opt
 from restic_manager.cli.command import Operator, WaitOption, YesOption, new_app, operator_command
+from restic_manager.cli.forget_preview import add_preview
+from restic_manager.cli.keep_options import KeepOptions
 from restic_manager.cli.pause_options import ForOption, ReasonOption, UntilOption
 from restic_manager.cli.schedule_history import add_history
+from restic_manager.cli.schedule_options import WhenOptions
+from restic_manager.cli.schedule_slots import add_slots
+from restic_manager.cli.spec_options import SpecOptions
+from restic_manager.domain.errors import InputError
 
 app = new_app("When, where and what: add, edit, run now, explain. NAME is a schedule's name or the start of its id.")
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", show_default=False)]
-CountOption = Annotated[str, typer.Option("--count", metavar="N", help="How many slots (1 to 1000).")]
+KindOption = Annotated[
+    str | None,
+    typer.Option(
+        "--kind",
+        metavar="KIND",
+        help="backup (the default), forget, prune, check, verify, stats, copy, unlock, restore, tag, ls, find, diff or"
+        " snapshots.",
+        show_default=False,
+    ),
+]
 
 
 @operator_command(
@@ -30,7 +43,9 @@ CountOption = Annotated[str, typer.Option("--count", metavar="N", help="How many
       restic-manager schedule add web --label role=web --cron 'H 1-4 * * *' \\
           --timezone host --repo main --exclude-caches --tag web /srv/www
       restic-manager schedule add often --host db1 --every 15m --repo main \\
-          --overlap skip --max-lateness 1h --retry 3 /var/backups
+          --keep-last 8 --keep-daily 14 --keep-weekly 8 /var/backups
+      restic-manager schedule add tidy --kind check --host web1 --repo main \\
+          --cron 'H H * * *' --read-data-subset 1/28
     """,
 )
 def add(
@@ -41,65 +56,29 @@ def add(
         typer.Argument(metavar="PATH", help="What to save: absolute paths on the hosts.", show_default=False),
     ] = None,
     *,
-    host: opt.HostsOption = None,
-    label: opt.LabelsOption = None,
-    every_host: opt.AllOption = False,
-    cron: opt.CronOption = None,
-    every: opt.EveryOption = None,
-    repo: opt.RepoOption = None,
-    timezone: opt.TimezoneOption = None,
-    splay: opt.SplayOption = None,
-    overlap: opt.OverlapOption = None,
-    offline: opt.OfflineOption = None,
-    max_lateness: opt.LatenessOption = None,
-    retry: opt.RetryOption = None,
-    retry_backoff: opt.RetryBackoffOption = None,
-    time_limit: opt.TimeLimitOption = None,
-    stall_limit: opt.StallLimitOption = None,
+    kind: KindOption = None,
+    when: WhenOptions,
     disabled: Annotated[bool, typer.Option("--disabled", help="Add it without running anything yet.")] = False,
-    exclude: opt.ExcludeOption = None,
-    exclude_file: opt.ExcludeFileOption = None,
-    exclude_caches: Annotated[
-        bool, typer.Option("--exclude-caches", help="Leave out folders marked as caches.")
-    ] = False,
-    exclude_if_present: opt.ExcludeIfPresentOption = None,
-    one_file_system: Annotated[
-        bool, typer.Option("--one-file-system", help="Stay on the file system each path begins on.")
-    ] = False,
-    tag: opt.TagOption = None,
+    content: SpecOptions,
+    keep: KeepOptions,
 ) -> None:
-    """Add a schedule of backups, and say what will happen: in words, its next five slots, who is online.
+    """Add a schedule, and say what will happen: in words, its next five slots, who is online, what is kept.
 
     Where: --host, --label or --all. When: --cron or --every. A missed slot is caught up with once; nothing runs twice.
+    Without --kind it is one of backups. An option that the kind does not have is refused.
     """
-    from restic_manager.cli.schedule_request import Typed, to_request
+    from restic_manager.cli.schedule_request import check_new, keep_said, to_request, when_said
     from restic_manager.cli.schedule_view import announce
+    from restic_manager.cli.spec_names import names_found
+    from restic_manager.cli.spec_request import kind_named, said, spec_of
 
-    typed = Typed(
-        cron=cron,
-        every=every,
-        repo=repo,
-        hosts=host,
-        labels=label,
-        every_host=every_host,
-        timezone=timezone,
-        splay=splay,
-        overlap=overlap,
-        offline=offline,
-        max_lateness=max_lateness,
-        retry=retry,
-        retry_backoff=retry_backoff,
-        time_limit=time_limit,
-        stall_limit=stall_limit,
-        paths=paths,
-        excludes=exclude,
-        exclude_files=exclude_file,
-        exclude_if_present=exclude_if_present,
-        exclude_caches=exclude_caches,
-        one_file_system=one_file_system,
-        tags=tag,
-    )
-    view = operator.client.add_schedule(to_request(name, typed, enabled=not disabled))
+    chosen = kind_named(kind or "backup", scheduled=True)
+    timing = when_said(when)
+    check_new(timing)
+    kept = keep_said(keep, chosen)
+    found = said(chosen, content, paths or (), scheduled=True, now=operator.now())
+    spec = spec_of(chosen, found | names_found(operator.client, content))
+    view = operator.client.add_schedule(to_request(name, spec, timing, kept, enabled=not disabled))
     if operator.as_json:
         operator.screen.data(view)
     else:
@@ -137,6 +116,7 @@ def show(operator: Operator, name: NameArgument) -> None:
       restic-manager schedule edit nightly --cron '0 4 * * *' --yes
       restic-manager schedule edit nightly --path /etc --path /home --path /srv
       restic-manager schedule edit nightly --exclude '' --max-lateness none
+      restic-manager schedule edit nightly --keep-daily 30 --keep-hourly none
     """,
 )
 def edit(
@@ -146,21 +126,8 @@ def edit(
     new_name: Annotated[
         str | None, typer.Option("--name", metavar="NEW", help="Give it another name.", show_default=False)
     ] = None,
-    host: opt.HostsOption = None,
-    label: opt.LabelsOption = None,
-    every_host: opt.AllOption = False,
-    cron: opt.CronOption = None,
-    every: opt.EveryOption = None,
-    repo: opt.RepoOption = None,
-    timezone: opt.TimezoneOption = None,
-    splay: opt.SplayOption = None,
-    overlap: opt.OverlapOption = None,
-    offline: opt.OfflineOption = None,
-    max_lateness: opt.LatenessOption = None,
-    retry: opt.RetryOption = None,
-    retry_backoff: opt.RetryBackoffOption = None,
-    time_limit: opt.TimeLimitOption = None,
-    stall_limit: opt.StallLimitOption = None,
+    kind: KindOption = None,
+    when: WhenOptions,
     disabled: Annotated[
         bool | None,
         typer.Option("--disabled/--enabled", help="Let nothing run, or let it run again.", show_default=False),
@@ -171,60 +138,40 @@ def edit(
             "--path", metavar="PATH", help="What to save, instead of what it saved; repeat.", show_default=False
         ),
     ] = None,
-    exclude: opt.ExcludeOption = None,
-    exclude_file: opt.ExcludeFileOption = None,
-    exclude_caches: Annotated[
-        bool | None,
-        typer.Option(
-            "--exclude-caches/--no-exclude-caches", help="Leave out folders marked as caches.", show_default=False
-        ),
-    ] = None,
-    exclude_if_present: opt.ExcludeIfPresentOption = None,
-    one_file_system: Annotated[
-        bool | None,
-        typer.Option(
-            "--one-file-system/--no-one-file-system",
-            help="Stay on the file system each path begins on.",
-            show_default=False,
-        ),
-    ] = None,
-    tag: opt.TagOption = None,
+    content: SpecOptions,
+    keep: KeepOptions,
+    keep_none: Annotated[
+        bool, typer.Option("--keep-none", help="Take the retention away: everything is kept.")
+    ] = False,
     yes: YesOption = False,
 ) -> None:
     """Change a schedule. What is not named stays; a repeated option replaces the whole list, one '' empties it.
 
-    Shows what changes (old → new) and asks on a terminal. A change of paths, tags or targets leaves the slots as they
-    are; one of the timing starts them anew from now.
+    `none` takes a limit, a rule of retention or a guard away. Shows what changes (old → new) and asks on a terminal. A
+    change of paths, tags, retention or targets leaves the slots as they are; one of the timing starts them anew from
+    now. The kind stays.
     """
-    from restic_manager.cli.schedule_request import Typed, changed, to_edit
+    from restic_manager.cli.schedule_request import changed, keep_said, to_edit, when_said
     from restic_manager.cli.schedule_view import announce, differences
+    from restic_manager.cli.spec_names import names_found
+    from restic_manager.cli.spec_request import said, same_kind
 
-    typed = Typed(
-        cron=cron,
-        every=every,
-        repo=repo,
-        hosts=host,
-        labels=label,
-        every_host=every_host,
-        timezone=timezone,
-        splay=splay,
-        overlap=overlap,
-        offline=offline,
-        max_lateness=max_lateness,
-        retry=retry,
-        retry_backoff=retry_backoff,
-        time_limit=time_limit,
-        stall_limit=stall_limit,
-        paths=path,
-        excludes=exclude,
-        exclude_files=exclude_file,
-        exclude_if_present=exclude_if_present,
-        exclude_caches=exclude_caches,
-        one_file_system=one_file_system,
-        tags=tag,
-    )
-    request = to_edit(typed, name=new_name, enabled=None if disabled is None else not disabled)
+    timing = when_said(when)
+    nothing = SpecOptions(), KeepOptions()
+    if not (timing or path or keep_none or new_name is not None or disabled is not None) and (content, keep) == nothing:
+        raise InputError("say what to change: an option like --cron, --path or --name")
     before = operator.client.schedule(name)
+    now_kind = same_kind(before.spec, kind)
+    request = to_edit(
+        before,
+        when=timing,
+        content=said(now_kind, content, path or (), scheduled=True, now=operator.now())
+        | names_found(operator.client, content),
+        keep=keep_said(keep, now_kind),
+        keep_none=keep_none,
+        name=new_name,
+        enabled=None if disabled is None else not disabled,
+    )
     lines = differences(before, changed(request))
     for line in lines:
         operator.screen.note(line)
@@ -354,71 +301,6 @@ def run(
     return code
 
 
-@operator_command(app, "next")
-def next_slots(operator: Operator, name: NameArgument, *, count: CountOption = "5") -> None:
-    """List a schedule's coming slots, with zone and UTC offset; host by host where they differ (H, zone `host`)."""
-    from restic_manager.cli.job import whole_number
-
-    number = whole_number(count, "--count", least=1, most=1_000)
-    coming = operator.client.next_slots(name, count=number)
-    if operator.as_json:
-        operator.screen.data(coming)
-        return
-    from restic_manager.cli.schedule_view import slots
-
-    view = operator.client.schedule(name)
-    operator.screen.say(f"{view.name}: {view.words}" + ("" if view.enabled else " (disabled)"))
-    slots(operator.screen, coming, view.timezone, operator.now())
-
-
+add_slots(app)
 add_history(app)
-
-
-@operator_command(
-    app,
-    "explain",
-    local=True,
-    examples="""
-      restic-manager schedule explain '30 2 * * *' --timezone Europe/Berlin
-      restic-manager schedule explain '*/20 * * * *' --after 2026-10-25T00:00:00Z
-      restic-manager schedule explain '@every 6h' --count 20 --json
-    """,
-)
-def explain_expression(
-    operator: Operator,
-    expression: Annotated[
-        str, typer.Argument(metavar="EXPR", help="Five fields, @daily… or '@every 6h'.", show_default=False)
-    ],
-    *,
-    timezone: Annotated[
-        str | None,
-        typer.Option("--timezone", metavar="Z", help="An IANA zone; else this machine's own.", show_default=False),
-    ] = None,
-    after: Annotated[
-        str | None,
-        typer.Option(
-            "--after", metavar="INSTANT", help="From here on (2026-03-28T00:00:00Z); else now.", show_default=False
-        ),
-    ] = None,
-    count: CountOption = "5",
-) -> None:
-    """Say what an expression means, and when it comes next. Asks no server.
-
-    What the coming changes of the clock do to it is said below.
-    """
-    from restic_manager.cli.explain import explain
-    from restic_manager.cli.job import whole_number
-    from restic_manager.cli.schedule_view import slots
-    from restic_manager.domain.instants import parse_instant
-    from restic_manager.runtime.localzone import local_timezone
-
-    start = parse_instant(after) if after is not None else operator.now()
-    number = whole_number(count, "--count", least=1, most=1_000)
-    found = explain(expression, timezone or local_timezone(), after=start, count=number)
-    if operator.as_json:
-        operator.screen.data(found)
-        return
-    operator.screen.say(found.words)
-    slots(operator.screen, found.next, found.timezone, operator.now() if after is None else None)
-    for note in found.notes:
-        operator.screen.say(f"- {note}")
+add_preview(app)

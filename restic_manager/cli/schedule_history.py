@@ -61,7 +61,7 @@ def history(
     ran · coalesced (a later slot took its place) · missed · skipped · rejected; pending is due and not decided yet,
     unknown is past due on a host that cannot be heard. A run's retries stand in its slot's line.
     """
-    from restic_manager.cli.job import whole_number
+    from restic_manager.cli.typed import since_when, whole_number
 
     most = whole_number(limit, "--limit", least=1, most=MOST)
     begin = None if since is None else since_when(since, operator.now())
@@ -103,29 +103,6 @@ def why(
         operator.screen.data(found)
     else:
         operator.screen.say(found.sentence)
-
-
-def since_when(text: str, now: datetime) -> datetime:
-    """Given `7d`, a date or RFC 3339, return the instant; raise InputError if it is none of them."""
-    from datetime import UTC, date, time
-
-    from restic_manager.domain.errors import InputError
-    from restic_manager.domain.instants import parse_duration, parse_instant
-
-    try:
-        return now - parse_duration(text)
-    except (InputError, OverflowError):
-        pass  # not a duration (or one longer than there were years): it may be a date
-    try:
-        return datetime.combine(date.fromisoformat(text), time(), tzinfo=UTC)
-    except ValueError:
-        pass  # not a date either
-    try:
-        return parse_instant(text)
-    except InputError:
-        raise InputError(
-            f"--since {text!r}: write how long ago (7d, 12h), a date (2026-11-20) or an instant (2026-11-20T18:00:00Z)"
-        ) from None
 
 
 def _fate(entry: HistoryEntry) -> str:

@@ -1,13 +1,16 @@
 """The options that `schedule add` and `schedule edit` share: their names and what their help says.
 
-It refuses to know what becomes of their values: that is `schedule_request`.
+What a schedule does is `spec_options`, what it keeps `keep_options`; what the values mean is `schedule_request`.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
+
+from restic_manager.cli.command import OptionSet
 
 HostsOption = Annotated[
     list[str] | None, typer.Option("--host", metavar="H", help="Run on this host; repeat for more.", show_default=False)
@@ -19,9 +22,7 @@ LabelsOption = Annotated[
     ),
 ]
 AllOption = Annotated[bool, typer.Option("--all", help="Run on every host, now and later.")]
-RepoOption = Annotated[
-    str | None, typer.Option("--repo", metavar="R", help="The repository to save to.", show_default=False)
-]
+RepoOption = Annotated[str | None, typer.Option("--repo", metavar="R", help="The repository.", show_default=False)]
 CronOption = Annotated[
     str | None,
     typer.Option(
@@ -115,22 +116,24 @@ StallLimitOption = Annotated[
         show_default=False,
     ),
 ]
-ExcludeOption = Annotated[
-    list[str] | None,
-    typer.Option("--exclude", metavar="P", help="Leave out what matches this pattern of restic's.", show_default=False),
-]
-ExcludeFileOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--exclude-file", metavar="F", help="Read such patterns from this file on the host.", show_default=False
-    ),
-]
-ExcludeIfPresentOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--exclude-if-present", metavar="F", help="Leave out folders that hold a file of this name.", show_default=False
-    ),
-]
-TagOption = Annotated[
-    list[str] | None, typer.Option("--tag", metavar="T", help="Tag the snapshots with this.", show_default=False)
-]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WhenOptions(OptionSet):
+    """When and where a schedule runs, and what becomes of a run that is late, fails or hangs."""
+
+    host: HostsOption = None
+    label: LabelsOption = None
+    every_host: AllOption = False
+    cron: CronOption = None
+    every: EveryOption = None
+    repo: RepoOption = None
+    timezone: TimezoneOption = None
+    splay: SplayOption = None
+    overlap: OverlapOption = None
+    offline: OfflineOption = None
+    max_lateness: LatenessOption = None
+    retry: RetryOption = None
+    retry_backoff: RetryBackoffOption = None
+    time_limit: TimeLimitOption = None
+    stall_limit: StallLimitOption = None

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
+from restic_manager.cli.keep_request import guard_words
 from restic_manager.cli.pausing import pause_words
 from restic_manager.cli.render import Column, Screen
-from restic_manager.cli.text import amount, listing, moment, seconds_text, when
+from restic_manager.cli.spec_words import doing, spec_lines
+from restic_manager.cli.text import amount, listing, moment, seconds_text, size, when
+from restic_manager.domain.guards import Guards
+from restic_manager.domain.model import Kind
+from restic_manager.domain.retention import in_words
+from restic_manager.domain.specs import Tuning
 from restic_manager.protocol.api import NextSlot, ScheduleView
 
 _LABELS = {
@@ -32,13 +38,21 @@ _LABELS = {
     "exclude_caches": "exclude caches",
     "one_file_system": "one file system",
     "tags": "tags",
+    "files_from": "paths from",
+    "exclude_larger_than": "excludes over",
+    "skip_if_unchanged": "skip if unchanged",
 }
+
+_COUNTED: Final[dict[str, Callable[[int], str]]] = {"retry": str, "exclude_larger_than": size}
+"""The numbers that are not seconds."""
 
 
 def announce(screen: Screen, view: ScheduleView, now: datetime) -> None:
     """Given a schedule just made or changed, say what will happen: in words, its next slots, and who is there."""
     screen.say(f"{view.name}: {view.words}" + ("" if view.enabled else " (disabled)"))
-    screen.say(f"saves {listing(list(view.paths))} to {view.repo}, on {rule_words(view)}")
+    screen.say(f"{doing(view.spec, view.repo)}, on {rule_words(view)}")
+    if view.kind is Kind.BACKUP:
+        screen.say(view.keeps or in_words(view.retention))
     if not view.enabled:
         screen.say(f"nothing runs until `restic-manager schedule enable {view.name}`")
     elif view.next:
@@ -153,13 +167,10 @@ def page(screen: Screen, view: ScheduleView, now: datetime) -> None:
             ("Where", rule_words(view)),
             ("Hosts", "\n".join(presence(view))),
             ("Repository", view.repo),
-            ("Paths", "\n".join(view.paths)),
-            ("Excludes", "\n".join(view.excludes)),
-            ("Exclude files", "\n".join(view.exclude_files)),
-            ("Excluded by", "\n".join(view.exclude_if_present)),
-            ("Caches", "excluded" if view.exclude_caches else ""),
-            ("File systems", "one only" if view.one_file_system else ""),
-            ("Tags", "\n".join(view.tags)),
+            ("Kind", view.kind),
+            *spec_lines(view.spec),
+            ("Retention", (view.keeps or in_words(view.retention)) if view.kind is Kind.BACKUP else ""),
+            ("Guards", guard_words(view.guards) if view.kind is Kind.BACKUP else ""),
             ("Overlap", view.overlap),
             ("Offline", view.offline),
             ("Max lateness", "none" if view.max_lateness is None else seconds_text(view.max_lateness)),
@@ -187,9 +198,29 @@ def differences(view: ScheduleView, new: dict[str, Any]) -> list[str]:
     for name, label in _LABELS.items():
         if name not in new:
             continue
-        old = getattr(view, name)
+        old = getattr(view, name) if hasattr(view, name) else getattr(view.spec, name)
         if old != new[name]:
             lines.append(f"{label}: {_value(name, old)} → {_value(name, new[name])}")
+    return lines + _content_differences(view, new)
+
+
+def _content_differences(view: ScheduleView, new: dict[str, Any]) -> list[str]:
+    """Return a line for each change of what a schedule does, keeps and warns for."""
+    lines = []
+    old_spec, new_spec = dict[str, str](), dict[str, str]()
+    if "spec" in new:
+        old_spec, new_spec = dict(spec_lines(view.spec)), dict(spec_lines(new["spec"]))
+    if "tuning" in new:
+        old_spec |= dict(spec_lines(getattr(view.spec, "tuning", None) or Tuning()))
+        new_spec |= dict(spec_lines(new["tuning"] or Tuning()))
+    for label in {**old_spec, **new_spec}:
+        old, now = (found.get(label, "as usual").replace("\n", ", ") for found in (old_spec, new_spec))
+        if old != now:
+            lines.append(f"{label.lower()}: {old} → {now}")
+    if "retention" in new and new["retention"] != view.retention:
+        lines.append(f"retention: {in_words(view.retention)} → {in_words(new['retention'])}")
+    if "guards" in new and (new["guards"] or Guards()) != (view.guards or Guards()):
+        lines.append(f"guards: {guard_words(view.guards)} → {guard_words(new['guards'])}")
     return lines
 
 
@@ -206,13 +237,11 @@ class _Rule:
 
 
 def _value(name: str, value: object) -> str:
-    if name == "retry":
-        return str(value)
     match value:
         case bool():
             return "yes" if value else "no"
         case int():
-            return seconds_text(value)
+            return _COUNTED.get(name, seconds_text)(value)
         case None:
             return "the server's" if name == "timezone" else "none"
         case tuple():

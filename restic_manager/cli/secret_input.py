@@ -45,7 +45,7 @@ def read_password(screen: Screen, *, file: str | None, generate: bool) -> str | 
     return password
 
 
-def read_env_file(file: str | None) -> dict[str, str]:
+def read_env_file(file: str | None, option: str = "--env-file") -> dict[str, str]:
     """Given a file of `NAME=VALUE` lines, return them; raise InputError, naming the line, if one is something else.
 
     Empty lines and `#` lines are left out, `export ` in front and one pair of quotes around a value are taken off.
@@ -54,7 +54,7 @@ def read_env_file(file: str | None) -> dict[str, str]:
     env: dict[str, str] = {}
     if file is None:
         return env
-    for number, raw in enumerate(_read(file, "--env-file").splitlines(), start=1):
+    for number, raw in enumerate(_read(file, option).splitlines(), start=1):
         line = raw.strip()
         if not line or line.startswith("#"):
             continue
@@ -62,9 +62,9 @@ def read_env_file(file: str | None) -> dict[str, str]:
         name, value = name.strip(), value.strip()
         if not equals or not name.isidentifier() or not name.isascii():
             # The line itself may be a secret: its number must do.
-            raise InputError(f"--env-file {file}, line {number}: not NAME=VALUE")
+            raise InputError(f"{option} {file}, line {number}: not NAME=VALUE")
         if name in env:
-            raise InputError(f"--env-file {file}, line {number}: {name} is given twice")
+            raise InputError(f"{option} {file}, line {number}: {name} is given twice")
         if len(value) >= 2 and value[0] == value[-1] and value[0] in "\"'":
             value = value[1:-1]
         env[name] = value

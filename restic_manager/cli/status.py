@@ -98,7 +98,7 @@ def _show(operator: Operator, view: StatusView) -> None:
     screen.say(f"server {view.server.version}, up for {span(now - view.server.started_at)}, {view.server.timezone}")
     screen.say("")
     screen.table(
-        ["HOST", "STATE", "LAST JOB", Column("", keep=True), "LAST SUCCESS", "NEXT", "RUNS"],
+        ["HOST", "STATE", "LAST JOB", Column("", keep=True), "SUCCESS", "PROVEN", "NEXT", "RUNS"],
         (
             (
                 host.name,
@@ -106,6 +106,7 @@ def _show(operator: Operator, view: StatusView) -> None:
                 host.last_job_status or "-",
                 when(host.last_job_at, now, never="-"),
                 when(host.last_success_at, now),
+                when(host.proven_at, now),
                 when(host.next_slot, now, never="-"),
                 f"{host.running}+{host.queued}" if host.queued else str(host.running) if host.running else "-",
             )

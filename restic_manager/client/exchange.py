@@ -49,7 +49,7 @@ _ERRORS_BY_STATUS: dict[int, type[ManagerError]] = {
     503: StorageError,
     507: StorageError,
 }
-_KNOWN_EVENTS = frozenset({"log", "gap", "progress", "job"})
+_KNOWN_EVENTS = frozenset({"log", "gap", "progress", "job", "rows"})
 
 
 class _SocketConnection(http.client.HTTPConnection):
@@ -95,14 +95,13 @@ class Exchange:
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
             raise self._not_understood(error) from None
 
-    def stream(self, path: str, *, endless: bool) -> Iterator[api.Event]:
-        """Given a path, yield the events of its answer as they come; an endless one may be silent for long."""
+    def stream(self, path: str, decoder: msgspec.json.Decoder[T], *, endless: bool) -> Iterator[T]:
+        """Given a path, yield the lines of its answer as they come; an endless one may be silent for long."""
         connection = self._connection()
         try:
             answer = self._send(connection, "GET", path, None)
             if endless and connection.sock is not None:
                 connection.sock.settimeout(None)
-            decoder = msgspec.json.Decoder(api.Event)
             for line in self._lines(answer):
                 event = self._event(decoder, line)
                 if event is not None:
@@ -163,7 +162,7 @@ class Exchange:
                 rest = [other]
         yield b"".join(rest)
 
-    def _event(self, decoder: msgspec.json.Decoder[api.Event], line: bytes) -> api.Event | None:
+    def _event(self, decoder: msgspec.json.Decoder[T], line: bytes) -> T | None:
         """Return the event of one line; None for an empty one, and for a kind that only a later version knows."""
         if not line.strip():
             return None

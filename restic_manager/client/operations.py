@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 
+import msgspec
+
 from restic_manager.client.address import ServerAddress
 from restic_manager.client.exchange import Exchange, part, query_text
 from restic_manager.domain.instants import instant_text
@@ -88,6 +90,23 @@ class Client:
         """Given a repository, forget it and return what it was."""
         return self._exchange.ask("DELETE", f"/v1/repos/{part(ref, 'repository')}", api.RepoView)
 
+    def edit_repo(self, ref: str, request: api.RepoEdit) -> api.RepoView:
+        """Given a repository and what to change of it, return it as it is then."""
+        return self._exchange.ask("PATCH", f"/v1/repos/{part(ref, 'repository')}", api.RepoView, request)
+
+    def maintenance(self, ref: str) -> api.MaintenanceView:
+        """Given a repository, return what looks after it."""
+        return self._exchange.ask("GET", f"/v1/repos/{part(ref, 'repository')}/maintenance", api.MaintenanceView)
+
+    def maintain_repo(self, ref: str, request: api.MaintenanceRequest) -> api.MaintenanceView:
+        """Given a repository and what of its maintenance to change, return what looks after it then."""
+        path = f"/v1/repos/{part(ref, 'repository')}/maintenance"
+        return self._exchange.ask("POST", path, api.MaintenanceView, request)
+
+    def sizes(self, ref: str) -> list[api.SizeView]:
+        """Given a repository, return how large it was each time it was measured."""
+        return self._exchange.ask("GET", f"/v1/repos/{part(ref, 'repository')}/sizes", list[api.SizeView])
+
     # -- schedules ----------------------------------------------------------------------------------------------------
 
     def add_schedule(self, request: api.ScheduleRequest) -> api.ScheduleView:
@@ -113,6 +132,11 @@ class Client:
     def run_schedule(self, ref: str, request: api.RunRequest) -> list[api.JobView]:
         """Given a schedule, and perhaps one of its hosts, return the jobs that run its work now."""
         return self._exchange.ask("POST", f"/v1/schedules/{part(ref, 'schedule')}/run", list[api.JobView], request)
+
+    def preview_forget(self, ref: str, request: api.PreviewRequest) -> list[api.JobView]:
+        """Given a schedule, and perhaps one of its hosts, return the jobs that find out what would be forgotten."""
+        path = f"/v1/schedules/{part(ref, 'schedule')}/forget-preview"
+        return self._exchange.ask("POST", path, list[api.JobView], request)
 
     def next_slots(self, ref: str, *, count: int) -> list[api.NextSlot]:
         """Given a schedule, return its next `count` slots."""
@@ -208,4 +232,60 @@ class Client:
         """
         flags = query_text({"follow": int(follow), "logs": int(logs), "attempts": int(attempts)})
         path = f"/v1/jobs/{part(job_id, 'job')}/events?{flags}"
-        return self._exchange.stream(path, endless=follow)
+        return self._exchange.stream(path, msgspec.json.Decoder(api.Event), endless=follow)
+
+    def run_job(self, request: api.JobRequest) -> api.JobView:
+        """Given what is to be done on a repository, return the job that does it."""
+        return self._exchange.ask("POST", "/v1/jobs", api.JobView, request)
+
+    def rows(self, ref: str, *, after: int = 0, follow: bool = True) -> Iterator[api.RowsLine]:
+        """Given a job, yield its listing beyond the first `after` rows; with `follow` until the job has ended.
+
+        The last line is the job as it is then. A stream that breaks off raises UnreachableError; one that ends without
+        the job having ended means that the server is shutting down.
+        """
+        path = f"/v1/jobs/{part(ref, 'job')}/rows?{query_text({'after': after, 'follow': int(follow)})}"
+        return self._exchange.stream(path, msgspec.json.Decoder(api.RowsLine), endless=follow)
+
+    # -- snapshots ----------------------------------------------------------------------------------------------------
+
+    def snapshots(
+        self,
+        *,
+        host: str | None = None,
+        repo: str | None = None,
+        schedule: str | None = None,
+        path: str | None = None,
+        tag: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int | None = None,
+        latest: bool = False,
+        refresh: bool = False,
+        after: str | None = None,
+    ) -> api.SnapshotsView:
+        """Return snapshots, newest first, as they were when their repositories were last listed.
+
+        latest: only the newest of each repository, restic host and schedule. refresh: list anew what has changed since.
+        after: `next` of the page before.
+        """
+        asked = {
+            "host": host,
+            "repo": repo,
+            "schedule": schedule,
+            "path": path,
+            "tag": tag,
+            "since": None if since is None else instant_text(since),
+            "until": None if until is None else instant_text(until),
+            "limit": limit,
+            "latest": 1 if latest else None,
+            "refresh": 1 if refresh else None,
+            "after": after,
+        }
+        query = query_text({name: value for name, value in asked.items() if value is not None})
+        return self._exchange.ask("GET", f"/v1/snapshots?{query}" if query else "/v1/snapshots", api.SnapshotsView)
+
+    def snapshot(self, ref: str, *, repo: str | None = None) -> api.SnapshotView:
+        """Given an id or a unique beginning of one, return the snapshot; repo: in which, where several have it."""
+        query = "" if repo is None else f"?{query_text({'repo': repo})}"
+        return self._exchange.ask("GET", f"/v1/snapshots/{part(ref, 'snapshot')}{query}", api.SnapshotView)

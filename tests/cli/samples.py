@@ -7,7 +7,18 @@ from typing import Any
 
 import msgspec
 
-from restic_manager.domain.model import Actor, BackupStats, Evidence, Kind, Offline, Overlap, Progress, Status
+from restic_manager.domain.model import (
+    Actor,
+    BackupSpec,
+    BackupStats,
+    Evidence,
+    Kind,
+    Offline,
+    Overlap,
+    Progress,
+    Status,
+)
+from restic_manager.domain.specs import PruneSpec
 from restic_manager.protocol import api
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -152,6 +163,7 @@ def schedule(**changes: Any) -> api.ScheduleView:
         exclude_caches=False,
         one_file_system=False,
         tags=("nightly",),
+        spec=BackupSpec(paths=("/etc", "/home"), excludes=("*.tmp",), tags=("nightly",)),
         revision=1,
         created_at=ago(days=1),
         words="at 02:30 every day, Europe/Berlin",
@@ -190,7 +202,66 @@ def job(status: Status = Status.SUCCEEDED, **changes: Any) -> api.JobView:
         cancel_requested_at=None,
         log_lines=3,
         log_lines_dropped=0,
+        spec=BackupSpec(paths=("/etc",)),
     )
+    return msgspec.structs.replace(view, **changes)
+
+
+SNAPSHOT = "deadbeefcafe0123deadbeefcafe0123deadbeefcafe0123deadbeefcafe0123"
+OLDER = "0123abcdcafe0123deadbeefcafe0123deadbeefcafe0123deadbeefcafe0123"
+
+
+def snapshot(**changes: Any) -> api.SnapshotView:
+    view = api.SnapshotView(
+        id=SNAPSHOT,
+        repo="main",
+        time=ago(hours=3),
+        host="web1",
+        restic_host="web1",
+        schedule="nightly",
+        job_id=JOB_ID,
+        paths=("/etc", "/home"),
+        tags=("nightly",),
+        username="root",
+        files=1_234,
+        size=5 << 30,
+        data_added=3 << 20,
+        tree="aa" * 32,
+        parent=OLDER,
+        original=None,
+        program="restic 0.18.0",
+    )
+    return msgspec.structs.replace(view, **changes)
+
+
+def list_state(**changes: Any) -> api.ListState:
+    return msgspec.structs.replace(api.ListState(repo="main", at=ago(minutes=5), stale=False), **changes)
+
+
+def snapshots(*views: api.SnapshotView, lists: tuple[api.ListState, ...] | None = None) -> api.SnapshotsView:
+    return api.SnapshotsView(snapshots=views, lists=(list_state(),) if lists is None else lists)
+
+
+def sizes() -> list[api.SizeView]:
+    return [
+        api.SizeView(at=ago(days=14), size=10 << 30, uncompressed=None, snapshots=10),
+        api.SizeView(at=ago(days=7), size=12 << 30, uncompressed=30 << 30, snapshots=17),
+        api.SizeView(at=ago(hours=1), size=11 << 30, uncompressed=29 << 30, snapshots=12),
+    ]
+
+
+def maintenance(**changes: Any) -> api.MaintenanceView:
+    prune = schedule(
+        name="main-prune",
+        kind=Kind.PRUNE,
+        cron="H H * * 0",
+        spec=PruneSpec(),
+        words="once a week, Europe/Berlin",
+        paths=(),
+        excludes=(),
+        tags=(),
+    )
+    view = api.MaintenanceView(repo=repo(maintainer="web1"), schedules=(prune,))
     return msgspec.structs.replace(view, **changes)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from restic_manager.domain.errors import (
     UnreachableError,
 )
 from restic_manager.domain.model import BackupSpec, Status
+from restic_manager.domain.results import BytesRow, ListStats, NodeRow
+from restic_manager.domain.specs import LsSpec
 from restic_manager.protocol import api
 from tests.cli import samples
 from tests.cli.stub_server import Asked, Stream, StubServer, serving_tcp
@@ -67,9 +70,63 @@ QUESTIONS: list[tuple[str, str, Any, Any, Any]] = [
         "POST",
         "/v1/repos",
         lambda c: c.add_repo(request_for("repo")),
-        {"name": "main", "url": "/srv", "password": "secret", "env": {"A": "b"}},
+        {
+            "name": "main",
+            "url": "/srv",
+            "password": "secret",
+            "env": {"A": "b"},
+            "append_only": False,
+            "max_parallel": 4,
+            "chunker_from": None,
+        },
         samples.repo(),
     ),
+    (
+        "PATCH",
+        "/v1/repos/main",
+        lambda c: c.edit_repo("main", api.RepoEdit(max_parallel=2)),
+        {"max_parallel": 2},
+        samples.repo(max_parallel=2),
+    ),
+    ("GET", "/v1/repos/main/maintenance", lambda c: c.maintenance("main"), None, samples.maintenance()),
+    (
+        "POST",
+        "/v1/repos/main/maintenance",
+        lambda c: c.maintain_repo("main", api.MaintenanceRequest(prune=None, check_parts=12)),
+        {"prune": None, "check_parts": 12},
+        samples.maintenance(),
+    ),
+    ("GET", "/v1/repos/main/sizes", lambda c: c.sizes("main"), None, samples.sizes()),
+    (
+        "POST",
+        "/v1/schedules/nightly/forget-preview",
+        lambda c: c.preview_forget("nightly", api.PreviewRequest(host="web1")),
+        {"host": "web1"},
+        [samples.job(Status.QUEUED)],
+    ),
+    ("GET", "/v1/snapshots", lambda c: c.snapshots(), None, samples.snapshots(samples.snapshot())),
+    (
+        "GET",
+        (
+            "/v1/snapshots?host=web1&repo=main&schedule=n&path=%2Fetc&tag=t&since=2026-03-01T00%3A00%3A00Z"
+            "&until=2026-03-02T00%3A00%3A00Z&limit=1&latest=1&refresh=1"
+        ),
+        lambda c: c.snapshots(
+            host="web1",
+            repo="main",
+            schedule="n",
+            path="/etc",
+            tag="t",
+            since=datetime(2026, 3, 1, tzinfo=UTC),
+            until=datetime(2026, 3, 2, tzinfo=UTC),
+            limit=1,
+            latest=True,
+            refresh=True,
+        ),
+        None,
+        samples.snapshots(),
+    ),
+    ("GET", "/v1/snapshots/deadbeef", lambda c: c.snapshot("deadbeef"), None, samples.snapshot()),
     ("GET", "/v1/repos", lambda c: c.repos(), None, [samples.repo()]),
     ("GET", "/v1/repos/main", lambda c: c.repo("main"), None, samples.repo()),
     ("DELETE", "/v1/repos/main", lambda c: c.remove_repo("main"), None, samples.repo()),
@@ -116,6 +173,25 @@ QUESTIONS: list[tuple[str, str, Any, Any, Any]] = [
     ("POST", f"/v1/jobs/{JOB}/cancel", lambda c: c.cancel_job(JOB), None, samples.job()),
     ("GET", "/v1/hosts/a%2Fb%20%C3%A9%3F", lambda c: c.host("a/b é?"), None, samples.host()),
 ]
+
+
+def test_a_job_is_asked_for_with_its_spec(client: Client, server: StubServer) -> None:
+    server.on("POST", "/v1/jobs", (201, samples.job(Status.QUEUED)))
+    request = api.JobRequest(spec=LsSpec(snapshot="deadbeef", path="/etc"), repo="main", of_host="web1")
+    assert client.run_job(request) == samples.job(Status.QUEUED)
+    body = server.asked[0].body
+    assert (body["repo"], body["host"], body["of_host"]) == ("main", None, "web1")
+    assert (body["spec"]["kind"], body["spec"]["snapshot"], body["spec"]["path"]) == ("ls", "deadbeef", "/etc")
+
+
+def test_rows_come_as_values_and_what_only_a_later_server_knows_is_passed_over(
+    client: Client, server: StubServer
+) -> None:
+    node = NodeRow(path="/etc/caf\\xe9", type="file", size=3)
+    rows = api.RowsEvent(job_id=JOB, first=3, rows=(node, BytesRow(data=b"\x00\xff")))
+    last = api.JobEvent(job=samples.job(result=ListStats(rows=4)))
+    server.on("GET", f"/v1/jobs/{JOB}/rows?after=2&follow=1", Stream().put(rows, {"event": "moon"}, last).end())
+    assert list(client.rows(JOB, after=2)) == [rows, last]
 
 
 @pytest.mark.parametrize("question", QUESTIONS, ids=[f"{q[0]} {q[1]}" for q in QUESTIONS])

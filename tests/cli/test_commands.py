@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from restic_manager.cli.schedule_history import since_when
+from restic_manager.cli.typed import since_when
 from restic_manager.domain.model import Failure, Status
 from restic_manager.protocol import api
 from tests.cli import samples
@@ -270,6 +270,8 @@ def test_schedule_add_sends_everything_that_was_typed(command: Command, server: 
             "dry_run": False,
             "tuning": None,
         },
+        "retention": None,
+        "guards": None,
     }
 
 

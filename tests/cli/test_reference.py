@@ -35,6 +35,27 @@ schedule remove
 schedule run --host --wait
 schedule next
 schedule explain --timezone --after --count
+schedule add --kind --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-tag
+schedule add --keep-within --keep-within-hourly --keep-within-daily --keep-within-weekly --keep-within-monthly
+schedule add --exclude-larger-than --compression --read-concurrency --skip-if-unchanged --files-from --nice
+schedule forget-preview --host
+job run --host --repo --wait --dry-run --limit-upload --limit-download --ionice-class --ionice-level
+repo add --append-only --max-parallel --chunker-from
+repo edit --append-only --max-parallel
+repo maintenance --maintainer --maintainer-url --prune --check --check-subset --forget --stats --verify
+repo locks
+repo unlock --remove-all --yes
+repo stats --refresh --wait
+repo copy --host --snapshot --of-host --of-schedule --wait
+snapshot list --host --repo --schedule --path --tag --latest --since --until --limit --refresh
+snapshot show
+snapshot ls --recursive
+snapshot find --host --repo --since --until --ignore-case
+snapshot diff --metadata
+snapshot tag --add --remove
+snapshot forget --dry-run --yes
+restore --host --repo --at --path --to --in-place --on-host --include --exclude --overwrite --delete --dry-run --verify
+restore --stdout --wait --yes --limit-download
 job list --host --schedule --status --limit
 job show
 job logs --follow

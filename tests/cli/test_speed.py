@@ -31,7 +31,18 @@ def imported(*words: str) -> set[str]:
     return set(modules)
 
 
-@pytest.mark.parametrize("words", [["--help"], ["schedule", "add", "--help"], ["version"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--help"],
+        ["schedule", "add", "--help"],
+        ["job", "run", "--help"],
+        ["snapshot", "ls", "--help"],
+        ["restore", "--help"],
+        ["repo", "maintenance", "--help"],
+        ["version"],
+    ],
+)
 def test_help_imports_next_to_nothing(words: list[str]) -> None:
     modules = imported(*words)
     assert not modules & (NEVER | {"rich", "http.client", "ssl", "restic_manager.client", "zoneinfo"})
