@@ -51,7 +51,7 @@ def locks(operator: Operator, name: NameArgument, *, host: HostOption = None) ->
     found, _, code = collected(operator, job, LockRow)
     if operator.as_json:
         if code == 0:
-            operator.screen.data(found)
+            operator.screen.data([row.lock for row in found])
         return code
     now = operator.now()
     if code == 0:
