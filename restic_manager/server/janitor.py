@@ -102,15 +102,21 @@ class Janitor:
         services.dispatcher.apply(await services.store.write(change))
 
     async def expire(self) -> None:
-        """End what operators wanted long ago from hosts that are away. As above, only time in which we ran counts."""
+        """End what was wanted long ago from hosts that are away. As above, only time in which we ran counts."""
         services = self._services
         now, after = services.clock.now(), timedelta(seconds=services.config.request_expires)
-        if now - services.started_at < after:
-            return
-        online = services.hub.online_hosts()
-        services.dispatcher.apply(
-            await services.store.write(lambda tx: expiry.expire(tx, online=online, after=after, now=now))
-        )
+        uptime, online = now - services.started_at, services.hub.online_hosts()
+
+        def change(tx: Connection) -> Ripple:
+            ripple = Ripple()
+            if uptime >= expiry.UNLOCK_WAITS:
+                ripple.add(expiry.give_up_unlocks(tx, online=online, now=now))
+            if uptime >= after:
+                ripple.add(expiry.expire(tx, online=online, after=after, now=now))
+            return ripple
+
+        if uptime >= min(after, expiry.UNLOCK_WAITS):
+            services.dispatcher.apply(await services.store.write(change))
 
     async def end_pauses(self) -> float | None:
         """End the pauses whose end has come; return in how many seconds the next one ends, None for none."""

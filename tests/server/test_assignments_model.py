@@ -24,6 +24,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from restic_manager.domain.cron import resolve_hash, splay_offset
 from restic_manager.domain.errors import ConflictError
+from restic_manager.domain.model import BackupSpec
 from restic_manager.domain.pausing import Scope
 from restic_manager.server.store import (
     engine,
@@ -400,7 +401,7 @@ class Fleet(RuleBasedStateMachine):
         if name in self.schedules:
             schedule = schedule_rows.resolve(self.tx, name)
             changed = edit_schedule(self.tx, name, self.clock, tags=(tag,))
-            same = schedule.spec.tags == (tag,)
+            same = schedule.spec == BackupSpec(paths=("/etc",), tags=(tag,))
             mine = [host_id for id_, host_id in self.wanted() if id_ == schedule.id]
             self.after(changed.hosts, also=[] if same else mine)
 

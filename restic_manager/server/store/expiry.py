@@ -1,7 +1,8 @@
 """Wishes for hosts that stay away: kept for a while, then ended with the reason, so that nothing is done long after.
 
 A request that has not begun ends `cancelled` (`expired`), and a host that was sent it is told when it comes back. A
-wish to cancel is dropped: the job goes on as its host tells. It refuses to know how long is long.
+wish to cancel is dropped: the job goes on as its host tells. The server's own wish to have a lock removed ends much
+sooner: others wait for it. It refuses to know how long is long for operators.
 """
 
 from __future__ import annotations
@@ -14,13 +15,15 @@ from sqlalchemy import Connection, and_, or_, select
 
 from restic_manager.domain import lifecycle
 from restic_manager.domain.instants import duration_text
-from restic_manager.domain.model import Actor, Failure, Status
+from restic_manager.domain.model import Actor, Failure, Kind, Status
 from restic_manager.server.store import events, job_rows, jobs
 from restic_manager.server.store.job_rows import UNFINISHED, JobRow
 from restic_manager.server.store.ripple import Ripple
 from restic_manager.server.store.schema import hosts
 from restic_manager.server.store.schema import jobs as table
 
+UNLOCK_WAITS: Final = timedelta(minutes=10)
+"""How long a server's unlock waits for its host."""
 EXPIRED: Final = "expired"
 """The code of a request that was not carried out in time."""
 
@@ -53,6 +56,23 @@ def expire(tx: Connection, *, online: Container[str], after: timedelta, now: dat
             job = _drop_cancel(tx, job, after, now, ripple)
         if _is_request(tx, job) and job.status is Status.QUEUED and job.created_at < before:
             _end(tx, job, after, now, ripple)
+    return ripple
+
+
+def give_up_unlocks(tx: Connection, *, online: Container[str], now: datetime) -> Ripple:
+    """Given who is there, end the server's own unlocks that were never sent because their hosts have gone."""
+    ripple = Ripple()
+    unsent = select(table).where(
+        table.c.kind == Kind.UNLOCK.value,
+        table.c.actor_kind == Actor.SERVER.value,
+        table.c.status == Status.QUEUED.value,
+        table.c.sent_at.is_(None),
+        table.c.created_at < now - UNLOCK_WAITS,
+    )
+    for row in tx.execute(unsent).fetchall():
+        job = job_rows.row_of(row)
+        if job.host_id not in online:
+            _end(tx, job, UNLOCK_WAITS, now, ripple)
     return ripple
 
 
