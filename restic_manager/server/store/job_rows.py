@@ -115,6 +115,7 @@ def row_of(row: Row[Any]) -> JobRow:
 
 
 _BY_ID = select(jobs).where(jobs.c.id == bindparam("job_id"))
+_BY_IDS = select(jobs).where(jobs.c.id.in_(bindparam("job_ids", expanding=True)))
 _HIGHEST = select(func.max(jobs.c.serial))
 
 
@@ -136,7 +137,7 @@ def find_many(tx: Connection, job_ids: Iterable[str]) -> dict[str, JobRow]:
     """Given ids, return the jobs there are, by id."""
     found: dict[str, JobRow] = {}
     for part in parts(sorted(set(job_ids))):
-        found.update((row.id, row_of(row)) for row in tx.execute(select(jobs).where(jobs.c.id.in_(part))))
+        found.update((row.id, row_of(row)) for row in tx.execute(_BY_IDS, {"job_ids": list(part)}))
     return found
 
 
@@ -203,6 +204,9 @@ _UPDATE = (
 )
 
 
+_SENT = jobs.update().where(jobs.c.id == bindparam("job_id"), jobs.c.sent_at.is_(None)).values(sent_at=bindparam("at"))
+
+
 def save(tx: Connection, job_id: str, state: JobState) -> None:
     """Given a job's id and its state, store the state."""
     tx.execute(_UPDATE, {"job_id": job_id} | {f"new_{name}": value for name, value in _state_values(state).items()})
@@ -211,8 +215,7 @@ def save(tx: Connection, job_id: str, state: JobState) -> None:
 def mark_sent(tx: Connection, job_ids: Sequence[str], now: datetime) -> None:
     """Given ids of jobs about to be handed to their hosts, store when."""
     if job_ids:
-        statement = jobs.update().where(jobs.c.id == bindparam("job_id"), jobs.c.sent_at.is_(None)).values(sent_at=now)
-        tx.execute(statement, [{"job_id": job_id} for job_id in job_ids])
+        tx.execute(_SENT, [{"job_id": job_id, "at": now} for job_id in job_ids])
 
 
 def respec(tx: Connection, job_id: str, spec: Spec) -> None:

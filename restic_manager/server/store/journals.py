@@ -18,13 +18,14 @@ QUIET: Final = timedelta(hours=1)
 """After a quarantined report, how long further ones of the same host are no event of their own."""
 
 
+_FIND = select(journals.c.acked_through, journals.c.acked_hash).where(
+    journals.c.host_id == bindparam("of_host"), journals.c.journal_id == bindparam("of_journal")
+)
+
+
 def find(tx: Connection, host_id: str, journal_id: str) -> JournalRecord | None:
     """Given a host's journal, return how far it is committed, None if it was never seen."""
-    row = tx.execute(
-        select(journals.c.acked_through, journals.c.acked_hash).where(
-            journals.c.host_id == host_id, journals.c.journal_id == journal_id
-        )
-    ).first()
+    row = tx.execute(_FIND, {"of_host": host_id, "of_journal": journal_id}).first()
     return None if row is None else JournalRecord(acked_through=row.acked_through, acked_hash=row.acked_hash)
 
 

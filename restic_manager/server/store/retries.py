@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Final
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, bindparam, func, select
 
 from restic_manager.domain import retrying
 from restic_manager.domain.model import Actor, Status, attempt_job_id
@@ -24,9 +24,7 @@ _NEWEST_LOOKED_AT: Final = 20
 def chain_of(tx: Connection, job: JobRow) -> list[JobRow]:
     """Given a job, return all attempts of its run in their order; itself as given."""
     first = job.attempt_of or job.id
-    rows = tx.execute(
-        select(jobs).where((jobs.c.id == first) | (jobs.c.attempt_of == first)).order_by(jobs.c.attempt)
-    ).fetchall()
+    rows = tx.execute(_CHAIN, {"first_id": first}).fetchall()
     return [job if row.id == job.id else job_rows.row_of(row) for row in rows]
 
 
@@ -92,47 +90,48 @@ def is_waiting(job: JobRow) -> bool:
 
 def overtaken(tx: Connection, schedule_id: str, host_id: str, slot: datetime) -> list[JobRow]:
     """Given a slot that has got a job, return the waiting attempts of earlier slots' runs whose place it takes."""
-    first = jobs.alias("first")
-    query = (
-        select(jobs)
-        .join(first, first.c.id == jobs.c.attempt_of)
-        .where(
-            jobs.c.host_id == host_id,
-            jobs.c.status == Status.QUEUED.value,
-            jobs.c.schedule_id == schedule_id,
-            jobs.c.actor_kind == Actor.RETRY.value,
-            jobs.c.sent_at.is_(None),
-            jobs.c.waits_for_job.is_(None),
-            first.c.slot < slot,
-        )
-        .order_by(jobs.c.serial)
-    )
-    return [job_rows.row_of(row) for row in tx.execute(query)]
+    asked = {"schedule_id": schedule_id, "host_id": host_id, "slot": slot}
+    return [job_rows.row_of(row) for row in tx.execute(_OVERTAKEN, asked)]
 
 
 def next_turn(tx: Connection, now: datetime) -> datetime | None:
     """Return the earliest instant after now at which a waiting attempt has its turn, None if none waits for one."""
-    turn: datetime | None = tx.execute(
-        select(func.min(jobs.c.not_before)).where(
-            jobs.c.not_before > now, jobs.c.status == Status.QUEUED.value, jobs.c.sent_at.is_(None)
-        )
-    ).scalar()
+    turn: datetime | None = tx.execute(_NEXT_TURN, {"now": now}).scalar()
     return turn
 
 
 def hosts_with_turns(tx: Connection, since: datetime, now: datetime) -> list[str]:
     """Return the hosts of attempts whose turn came in (since, now]."""
-    query = (
-        select(jobs.c.host_id)
-        .distinct()
-        .where(
-            jobs.c.not_before > since,
-            jobs.c.not_before <= now,
-            jobs.c.status == Status.QUEUED.value,
-            jobs.c.sent_at.is_(None),
-        )
+    return sorted(tx.execute(_WITH_TURNS, {"since": since, "now": now}).scalars())
+
+
+_FIRST = jobs.alias("first")
+_CHAIN = (
+    select(jobs)
+    .where((jobs.c.id == bindparam("first_id")) | (jobs.c.attempt_of == bindparam("first_id")))
+    .order_by(jobs.c.attempt)
+)
+_WAITS = (jobs.c.status == Status.QUEUED.value, jobs.c.sent_at.is_(None))
+_OVERTAKEN = (
+    select(jobs)
+    .join(_FIRST, _FIRST.c.id == jobs.c.attempt_of)
+    .where(
+        jobs.c.host_id == bindparam("host_id"),
+        jobs.c.schedule_id == bindparam("schedule_id"),
+        jobs.c.actor_kind == Actor.RETRY.value,
+        jobs.c.waits_for_job.is_(None),
+        _FIRST.c.slot < bindparam("slot"),
+        *_WAITS,
     )
-    return sorted(tx.execute(query).scalars())
+    .order_by(jobs.c.serial)
+)
+_NEXT_TURN = select(func.min(jobs.c.not_before)).where(jobs.c.not_before > bindparam("now"), *_WAITS)
+_WITH_TURNS = (
+    select(jobs.c.host_id)
+    .distinct()
+    .where(jobs.c.not_before > bindparam("since"), jobs.c.not_before <= bindparam("now"), *_WAITS)
+)
+"""Made once: they are asked at every slot and every round of the dispatcher."""
 
 
 def _allowed(tx: Connection, job: JobRow) -> Allowed | None:

@@ -99,6 +99,9 @@ class ScheduleRow(Struct, frozen=True, kw_only=True):
         return Limits(time_limit=self.time_limit, stall_limit=self.stall_limit)
 
 
+_BY_ID = sqlalchemy.select(schedules).where(schedules.c.id == sqlalchemy.bindparam("schedule_id"))
+
+
 def get(tx: Connection, schedule_id: str) -> ScheduleRow:
     """Given an id, return the schedule, removed or not; raise NotFoundError if there never was one."""
     found = find(tx, schedule_id)
@@ -109,7 +112,7 @@ def get(tx: Connection, schedule_id: str) -> ScheduleRow:
 
 def find(tx: Connection, schedule_id: str) -> ScheduleRow | None:
     """Given an id, return the schedule, removed or not; None if there never was one."""
-    row = tx.execute(sqlalchemy.select(schedules).where(schedules.c.id == schedule_id)).mappings().first()
+    row = tx.execute(_BY_ID, {"schedule_id": schedule_id}).mappings().first()
     return None if row is None else row_of(row)
 
 
