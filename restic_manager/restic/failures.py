@@ -43,7 +43,7 @@ CLASSES: tuple[FailureClass, ...] = (
     FailureClass(
         "locked",
         "Another restic holds a lock on the repository. If that process is alive, wait for it; if it is dead, the lock "
-        "is stale: run `restic unlock` (not --remove-all, which takes live locks too).",
+        "is stale: `restic-manager repo locks` lists them, `restic-manager repo unlock` removes the stale ones.",
         r"repository is already locked",
         exit_code=11,
         since=Feature.EXIT_CODES,
@@ -86,7 +86,8 @@ CLASSES: tuple[FailureClass, ...] = (
     ),
     FailureClass(
         "access_denied",
-        "The storage refused the login: check the user, key or token of this repository and what it may do there.",
+        "The storage refuses this: check the user, key or token of this repository and what it may do there. Where the "
+        "repository is append-only for this host, what removes or changes snapshots is for its maintainer to do.",
         r"\b40[13] (?:Unauthorized|Forbidden)|\(40[13]\)|Access ?Denied|SignatureDoesNotMatch|InvalidAccessKeyId"
         r"|AuthorizationFailure|AuthenticationFailed|bad_auth_token|Permission denied \(|ssh: handshake failed"
         r"|Host key verification failed",

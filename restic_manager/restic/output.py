@@ -36,6 +36,7 @@ _ERASE = "\x1b[2K"
 """restic writes it before "signal received", terminal or not."""
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\ud800-\udfff]")
 _SNAPSHOT_ID = re.compile(r"[0-9a-f]{8,64}")
+_STACK = re.compile(r"\\t|\t|(?:main|runtime|github\.com/|golang\.org/)\S*$")
 _SKIPPED = re.compile(r"(?P<path>/.*) does not exist, skipping")
 
 
@@ -275,9 +276,10 @@ class Heard:
     def _error(self, text: str) -> str:
         # Redacted before it is cut: a cut must not leave half a secret that no longer looks like one.
         text = cut(self.redact(text), MAX_LINE)
-        # An unreadable file is told twice, once by the scan and once by the backup itself.
+        # An unreadable file is told twice, once by the scan and once by the backup itself. Where in its own code restic
+        # was says nothing to anybody here: that is for the log.
         kept = cut(text, MAX_ERROR_LINE)
-        if kept not in self._first and kept not in self._last:
+        if _STACK.match(kept) is None and kept not in self._first and kept not in self._last:
             (self._first if len(self._first) < MAX_ERROR_LINES else self._last).append(kept)
         return text
 

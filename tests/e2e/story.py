@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import hashlib
+import json
 import os
 import random
 import shutil
@@ -20,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -108,17 +110,20 @@ class Plain:
     def ids(self) -> set[str]:
         return {path.name for path in (self.repo / "snapshots").iterdir()}
 
-    def leave_a_lock(self, source: Path) -> None:
+    def leave_a_lock(self) -> None:
         """Begin a backup with restic itself and kill it: its lock stays."""
         env = {**os.environ, "RESTIC_REPOSITORY": str(self.repo), "RESTIC_PASSWORD": PASSWORD}
         env["RESTIC_CACHE_DIR"] = str(self.repo.with_name("killed-cache"))
         with subprocess.Popen(
             [str(self._real.path), "backup", "--stdin"], env=env, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
         ) as killed:
-            until("restic to have its lock", lambda: any((self.repo / "locks").iterdir()))
+            until("restic to have its lock", lambda: self._lock_of(killed.pid))
             killed.send_signal(signal.SIGKILL)
             killed.wait(10)
-        assert source.exists()
+
+    def _lock_of(self, pid: int) -> bool:
+        ids = self.words("list", "locks", "--no-lock").split()
+        return any(json.loads(self.words("cat", "lock", lock, "--no-lock"))["pid"] == pid for lock in ids)
 
 
 class Story:
@@ -223,9 +228,10 @@ class Story:
 
     def forgets(self) -> None:
         if self.storage == "append-only":
-            refused = self.here.run("snapshot", "forget", self.oldest[:12], "--host", "web1", "--yes")
+            words = ("job", "run", "forget", "--snapshot", self.oldest, "--host", "web1", "--repo", "main", "--wait")
+            refused = self.here.run(*words)
             assert refused.returncode == 1, refused
-            assert "append-only" in refused.stderr
+            assert "append-only" in refused.stdout + refused.stderr, refused
             assert len(self.plain.ids()) == BACKUPS
         self.ok("schedule", "edit", "nightly", "--keep-last", str(KEPT))
         rows = self.json("schedule", "forget-preview", "nightly")
@@ -257,6 +263,8 @@ class Story:
         (self.tree.folder / "big.bin").write_bytes(b"ruined")
         (self.tree.folder / "sub-1" / "file-5.bin").unlink()
         Path(os.fsdecode(os.fsencode(self.tree.folder) + b"/" + ODD_NAME)).unlink()
+        if self.real.version == "0.14.0":  # which cannot write a link where there is one
+            (self.tree.folder / "link").unlink()
         self.ok(
             *("restore", "latest", "--host", "web-one", "--in-place", "--path", str(self.tree.folder)),
             *("--overwrite", "always", "--wait", "--yes"),
@@ -303,10 +311,10 @@ class Story:
 
     def unlocks(self) -> None:
         assert self.json("repo", "locks", "main") == []
-        self.plain.leave_a_lock(self.tree.folder)
+        self.plain.leave_a_lock()
         (lock,) = self.json("repo", "locks", "main")
         assert lock["hostname"] == os.uname().nodename
-        self.ok("repo", "unlock", "main", "--wait")
+        self.ok("repo", "unlock", "main")
         assert self.json("repo", "locks", "main") == []
 
     def _keeper(self) -> str:
@@ -345,9 +353,9 @@ def main() -> int:
             began = time.monotonic()
             try:
                 told = tell(folder, RealRestic(version, FOLDER / version / "restic"), storage)
-            except AssertionError as error:
+            except Exception:  # noqa: BLE001 - each story fails alone
                 failed += 1
-                sys.stdout.write(f"{version} {storage}: FAILED in {folder}: {error}\n")
+                sys.stdout.write(f"{version} {storage}: FAILED in {folder}: {traceback.format_exc()}\n")
                 continue
             shutil.rmtree(folder)
             steps = ", ".join(f"{name} {took:.1f}" for name, took in told.steps)

@@ -245,3 +245,11 @@ def test_sizes() -> None:
     assert [size_text(size) for size in (0, 1023, 1024, 1536, 5 << 30, 3 << 40)] == [
         "0 B", "1023 B", "1.0 KiB", "1.5 KiB", "5.0 GiB", "3.0 TiB",
     ]  # fmt: skip
+
+
+def test_where_in_its_code_restic_was_is_for_the_log_alone() -> None:
+    heard = Heard(lambda text: text)
+    said = [b"failed to remove one or more snapshots", b"main.init", b"\tgithub.com/restic/restic/cmd_forget.go:67"]
+    log, _ = heard.take("stderr", [*said, b"runtime.goexit", b"the last word"])
+    assert len(log) == 5
+    assert heard.error_lines == ("failed to remove one or more snapshots", "the last word")
