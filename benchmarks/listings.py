@@ -174,10 +174,10 @@ async def main(rows: int, count: int) -> None:
                     tx,
                     name="r",
                     url="/r",
-                    password="x",
+                    password="x",  # noqa: S106 - opens nothing
                     env={},
                     seal=lambda *_: b"",
-                    now=START,  # noqa: S106 - opens nothing
+                    now=START,
                 )
             )
             print(f"resident at the start {resident():.0f} MB; msgspec {msgspec.__version__}")

@@ -203,7 +203,7 @@ async def test_a_repository_says_what_is_known_of_it(fleet: Api) -> None:
 
     def fill(tx: Any) -> None:
         host, row = hosts.resolve(tx, "web1"), repos.resolve(tx, "main")
-        where = {"host_id": host.id, "repo_id": row.id}
+        where: dict[str, Any] = {"host_id": host.id, "repo_id": row.id}
         take(tx, [snap(1), snap(2)], sent=at(5), **where)
         sizes.note(
             tx, ended(tx, StatsSpec(), result=RepoStats(mode="raw-data", size=7, snapshots=2), **where), now=at(9)
@@ -263,7 +263,7 @@ async def test_damage_is_the_worst_there_is(fleet: Api) -> None:
     def damage(tx: Any) -> None:
         host, row = hosts.resolve(tx, "web1"), repos.resolve(tx, "main")
         error = Failure(code="repo_damaged", message="2 damaged packs: 3 files in 1 snapshots need them")
-        where = {"host_id": host.id, "repo_id": row.id}
+        where: dict[str, Any] = {"host_id": host.id, "repo_id": row.id}
         ended(tx, CheckSpec(), status=Status.FAILED, error=error, finished=at(10), **where)
 
     await fleet.services.store.write(damage)
@@ -292,7 +292,7 @@ async def test_retention_that_nobody_applies_is_told(fleet: Api) -> None:
 async def test_a_list_out_of_reach_is_told_after_a_day(fleet: Api) -> None:
     def fail(tx: Any) -> None:
         host, row = hosts.resolve(tx, "web1"), repos.resolve(tx, "main")
-        where = {"host_id": host.id, "repo_id": row.id}
+        where: dict[str, Any] = {"host_id": host.id, "repo_id": row.id}
         take(tx, [snap(1)], sent=at(-100_000), **where)
         snapshots.note_changed(tx, row.id, at(-90_000))
         error = Failure(code="password", message="the password is wrong")
@@ -319,7 +319,7 @@ async def test_a_host_says_when_it_was_last_proven(fleet: Api) -> None:
         def change(tx: Any) -> str:
             spec = fields.pop("spec", VerifySpec())
             result = VerifyStats(snapshot=snapshot_id(name), files=3)
-            given = {"result": result, "finished": at(finished)} | fields
+            given: dict[str, Any] = {"result": result, "finished": at(finished)} | fields
             host_id, repo_id = hosts.resolve(tx, runner).id, repos.resolve(tx, "main").id
             return ended(tx, spec, host_id=host_id, repo_id=repo_id, **given).id
 
