@@ -26,7 +26,8 @@ Send = Callable[[Message], Awaitable[None]]
 """Waits for room on the link; raises LinkClosed when it is over."""
 
 _LOST: Final = Failure(
-    code="rows_lost", message="the link to the server broke before all rows of this listing were sent: ask again"
+    code="rows_lost",
+    message="the link to the server broke (or the job was to stop) before all rows were sent: ask again",
 )
 
 
@@ -60,7 +61,7 @@ class Listing:
         self._listings = listings
         self._job_id = job_id
         self._stop = stop
-        # A forget that is none, too, is asked for what it would do: of any other job rows are a by-product.
+        # Asked for what it has to tell, as a forget's dry run is too; any other job does something, and tells of it.
         self._needed = kind_of(spec).reading or (isinstance(spec, ForgetSpec) and spec.dry_run)
         self._way: _Way | None = None
         self._sent = 0

@@ -156,7 +156,7 @@ class PretendRestic:
             exit_code=0 if how == "succeeded" else 3,
             error=None if how == "succeeded" else Failure(code="incomplete", message="some files could not be read"),
             snapshot_id=snapshot,
-            stats=BackupStats(),
+            stats=BackupStats(files_unmodified=100, total_files_processed=100, total_bytes_processed=1_000_000),
         )
 
 
