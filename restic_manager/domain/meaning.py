@@ -19,6 +19,7 @@ from restic_manager.domain.specs import (
     LsSpec,
     RestoreSpec,
     TagSpec,
+    UnlockSpec,
     VerifySpec,
 )
 
@@ -58,6 +59,8 @@ def check_scheduled(spec: Spec, kind: Kind) -> None:
     """Given a spec for a schedule, raise InputError if no schedule can have it."""
     if isinstance(spec, InitSpec | LocksSpec | DumpSpec):
         raise InputError(f"{kind} cannot be scheduled: {UNSCHEDULED[kind]}")
+    if isinstance(spec, UnlockSpec) and spec.remove_all:
+        raise InputError("removing all locks, living ones too, is for a person to say: `restic-manager repo unlock`")
     if isinstance(spec, ForgetSpec) and spec.snapshots:
         raise InputError("a schedule cannot remove certain snapshots again and again: `restic-manager snapshot forget`")
 

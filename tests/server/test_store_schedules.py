@@ -119,6 +119,7 @@ async def versions(store: Store) -> dict[str, int]:
         ({"spec": LocksSpec()}, InputError, "repo locks"),
         ({"spec": DumpSpec(snapshot="a" * 8, path="/etc")}, InputError, "restore --stdout"),
         ({"spec": ForgetSpec(snapshots=("a" * 8,))}, InputError, "again and again"),
+        ({"spec": UnlockSpec(remove_all=True)}, InputError, "for a person to say"),
         ({"spec": CheckSpec(read=Part(number=1, of=4), rolling=4)}, InputError, "one of the two"),
         ({"spec": CopySpec(from_repo="main")}, InputError, "onto itself"),
         ({"spec": CopySpec(from_repo="nowhere")}, NotFoundError, "nowhere"),

@@ -13,7 +13,7 @@ from restic_manager.domain.model import Actor, BackupSpec, Status, new_id
 from restic_manager.domain.specs import CheckSpec, CopySpec, LocksSpec, LsSpec, PruneSpec, RestoreSpec, UnlockSpec
 from restic_manager.protocol.messages import CommandRun
 from restic_manager.runtime.clock import SystemClock
-from restic_manager.server.store import job_rows, queue, repos
+from restic_manager.server.store import job_rows, questions, queue, repos
 from restic_manager.server.store.writer import open_store
 from tests.server.careful import ends, fleet, set_repo, waits_for, well, wish
 from tests.server.rows import START, add_repo, at, join
@@ -135,7 +135,7 @@ async def test_a_job_whose_host_is_busy_holds_up_nobody_until_it_has_waited_long
         prune = await wish(world, PruneSpec(), "a")
         await wish(world, BACKUP, "b")
         await ends(agents["b"], await agents["b"].hear(CommandRun))
-        await trio.sleep(queue.PATIENCE.total_seconds() + 1)
+        await trio.sleep(questions.PATIENCE.total_seconds() + 1)
         late = await wish(world, BACKUP, "b")
         assert await agents["b"].hears_nothing(CommandRun)
         assert (await waits_for(world, late) or "").startswith(f"job {prune[:8]} (prune on a), which needs")

@@ -106,6 +106,11 @@ def _broken(world: World, acked: Mapping[tuple[str, str], int]) -> Iterator[str]
                 yield f"{host.name}: acked through {through}, stored through {stored}"
 
 
+def _doubted(row: sqlite3.Row, status: str) -> bool:
+    """Whether a guard has made a warning of it: a snapshot from the future, by a clock that was wrong."""
+    return (status, row["status"]) == ("succeeded", "warning") and row["told"] is not None
+
+
 def judge_verdicts(world: World, result: Result, record: Record) -> None:
     """The agent's verdict is the server's."""
     for host in world.hosts:
@@ -119,7 +124,7 @@ def judge_verdicts(world: World, result: Result, record: Record) -> None:
                 continue
             if row is None:
                 result.violations.append(f"{host.name}: its job {job_id} ({status}) is not on the server")
-            elif row["status"] != status and not _put_back(world, host.name, job_id):
+            elif row["status"] != status and not _doubted(row, status) and not _put_back(world, host.name, job_id):
                 result.violations.append(f"{host.name}: job {job_id} is {status} there, {row['status']} on the server")
 
 

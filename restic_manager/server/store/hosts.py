@@ -26,7 +26,9 @@ _refused: Final = msgspec.json.Decoder(tuple[RefusedEntry, ...])
 _INVITE_AGAIN: Final = "run `restic-manager host invite NAME` on the server and give the agent the new token"
 
 
-_CAPABILITIES: Final = select(hosts.c.capabilities).where(hosts.c.id == bindparam("host_id"))
+_CAPABILITIES: Final = select(hosts.c.capabilities).where(
+    hosts.c.id == bindparam("host_id"), hosts.c.removed_at.is_(None)
+)
 
 
 class HostRow(Struct, frozen=True, kw_only=True):
@@ -102,7 +104,7 @@ def all_hosts(tx: Connection) -> list[HostRow]:
 
 
 def has_capability(tx: Connection, host_id: str, capability: str) -> bool:
-    """Given a host, return whether its agent has said at its last hello that it can do this."""
+    """Given a host, return whether its agent has said at its last hello that it can do this; not of a removed one."""
     text: str | None = tx.execute(_CAPABILITIES, {"host_id": host_id}).scalar()
     return text is not None and capability in _capabilities.decode(text)
 

@@ -8,16 +8,15 @@ while reading, as it is when choosing. What may go `domain.dispatching` decides.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Container, Iterable
+from datetime import datetime
 from typing import Any, Final
 
 from msgspec import Struct
-from sqlalchemy import Connection, Executable, and_, bindparam, case, func, or_, select
+from sqlalchemy import Connection
 
 from restic_manager.domain.dispatching import (
     READERS,
-    RESTORES,
     Choice,
     Load,
     Queued,
@@ -26,17 +25,11 @@ from restic_manager.domain.dispatching import (
     choose,
 )
 from restic_manager.domain.model import Actor, Kind, Status
-from restic_manager.server.store import job_rows, jobs
-from restic_manager.server.store.job_rows import UNFINISHED, JobRow, parts
-from restic_manager.server.store.schema import hosts, repos
-from restic_manager.server.store.schema import jobs as table
+from restic_manager.server.store import job_rows, jobs, questions
+from restic_manager.server.store.job_rows import JobRow
 
-PATIENCE: Final = timedelta(hours=1)
-"""A job that has waited longer keeps its place on its repository also while its host is busy with another."""
 _PAGE: Final = 100
 """Jobs of a repository's queue read at once."""
-_FIRST: Final = (*RESTORES, Kind.INIT, Kind.UNLOCK)
-"""Kinds whose turn may come before that of older ones."""
 
 
 class Order(Struct, frozen=True):
@@ -69,7 +62,7 @@ def take(
             break
         scene.look(*again)
     found = job_rows.find_many(tx, sent)
-    names = _restic_hosts(tx, {job.host_id for job in found.values()})
+    names = questions.restic_hosts(tx, {job.host_id for job in found.values()})
     return [Order(found[job_id], names[found[job_id].host_id]) for job_id in sent]
 
 
@@ -85,14 +78,14 @@ def explain(tx: Connection, waiting: Iterable[JobRow], *, online: Container[str]
         and (job.not_before is None or job.not_before <= now)
     ]
     scene = _Scene(tx, online, now)
-    scene.add(_queued(tx, _rows(tx, _BY_ID, "job_ids", [job.id for job in rows]), now))
+    scene.add(questions.queued(tx, questions.rows_of(tx, questions.BY_ID, "job_ids", [job.id for job in rows]), now))
     scene.look(set(), set())
     return scene.choose()
 
 
 def repos_of_queue(tx: Connection, host_id: str) -> set[str]:
     """Given a host that went away, return repositories on which others need not wait for its queue any more."""
-    return set(tx.execute(_REPOS_OF_QUEUE, {"host_id": host_id}).scalars())
+    return set(tx.execute(questions.REPOS_OF_QUEUE, {"host_id": host_id}).scalars())
 
 
 def rehome(tx: Connection, *, online: Container[str]) -> set[str]:
@@ -101,8 +94,8 @@ def rehome(tx: Connection, *, online: Container[str]) -> set[str]:
     Return the hosts that got one. Only inits: what any other job does depends on the host that does it.
     """
     got: set[str] = set()
-    away = [row for row in tx.execute(_WAITING_INITS).fetchall() if row.host_id not in online]
-    urgent = _waited_for(tx, [row.id for row in away])
+    away = [row for row in tx.execute(questions.WAITING_INITS).fetchall() if row.host_id not in online]
+    urgent = questions.waited_for(tx, [row.id for row in away])
     for row in away:
         if row.id not in urgent and row.actor_kind != Actor.SERVER.value:
             continue
@@ -133,7 +126,13 @@ class _Scene:
     def look(self, host_ids: set[str], repo_ids: set[str]) -> None:
         """Read the heads of these hosts, and the fronts of these repositories and of all that are concerned."""
         self._fronts -= repo_ids
-        self.add(_queued(self._tx, _rows(self._tx, _HEADS, "host_ids", sorted(host_ids), now=self._now), self._now))
+        self.add(
+            questions.queued(
+                self._tx,
+                questions.rows_of(self._tx, questions.HEADS, "host_ids", sorted(host_ids), now=self._now),
+                self._now,
+            )
+        )
         self._look_at_hosts({job.host_id for job in self._waiting.values()})
         wanted = repo_ids | {repo_id for job in self._waiting.values() for repo_id in job.places}
         while wanted := wanted - self._fronts:
@@ -179,27 +178,29 @@ class _Scene:
     def _look_at_hosts(self, host_ids: set[str]) -> None:
         new = sorted(host_ids - self._working.keys())
         self._working.update((host_id, []) for host_id in new)
-        for job_id, host_id, repo_id, kind in _rows(self._tx, _WORKING, "host_ids", new):
+        for job_id, host_id, repo_id, kind in questions.rows_of(self._tx, questions.WORKING, "host_ids", new):
             self._working[host_id].append(Working(job_id, host_id, repo_id, Kind(kind)))
 
     def _look_at_repos(self, repo_ids: set[str]) -> None:
         new = sorted(repo_ids - self._loads.keys())
         self._loads.update((repo_id, []) for repo_id in new)
-        self._rooms.update((row[0], row[1]) for row in _rows(self._tx, _ROOMS, "repo_ids", new))
-        for repo_id, job_id, kind, by_server, count in _rows(self._tx, _LOADS, "repo_ids", new):
-            told = _as_queued(job_id, repo_id=repo_id, kind=Kind(kind), by_server=bool(by_server))
+        self._rooms.update((row[0], row[1]) for row in questions.rows_of(self._tx, questions.ROOMS, "repo_ids", new))
+        for repo_id, job_id, kind, by_server, count in questions.rows_of(self._tx, questions.LOADS, "repo_ids", new):
+            told = questions.as_queued(job_id, repo_id=repo_id, kind=Kind(kind), by_server=bool(by_server))
             if told.places:
                 self._loads[repo_id].append(Load(repo_id, job_id, alone=told.needs_all, jobs=count))
-        for repo_id, job_id, count in _rows(self._tx, _SOURCE_LOADS, "repo_ids", new):
+        for repo_id, job_id, count in questions.rows_of(self._tx, questions.SOURCE_LOADS, "repo_ids", new):
             self._loads[repo_id].append(Load(repo_id, job_id, jobs=count))
 
     def _front(self, repo_id: str) -> list[Queued]:
         """Return the jobs of this repository whose turn it may be: those that go first, and the others in order."""
-        found = self._ready(self._tx.execute(_GOING_FIRST, {"repo_id": repo_id, "now": self._now, "most": _PAGE}))
+        found = self._ready(
+            self._tx.execute(questions.GOING_FIRST, {"repo_id": repo_id, "now": self._now, "most": _PAGE})
+        )
         after, ready, room = -1, 0, self._rooms.get(repo_id, 1)
         while True:
             asked = {"repo_id": repo_id, "now": self._now, "after": after, "most": _PAGE}
-            page = self._tx.execute(_IN_TURN, asked).fetchall()
+            page = self._tx.execute(questions.IN_TURN, asked).fetchall()
             for job in self._ready(page):
                 found.append(job)
                 if job.needs_all:
@@ -213,7 +214,7 @@ class _Scene:
 
     def _ready(self, rows: Iterable[Any]) -> list[Queued]:
         """Return those that their hosts could take, or that keep their place until these can."""
-        there = [job for job in _queued(self._tx, list(rows), self._now) if job.host_id in self._online]
+        there = [job for job in questions.queued(self._tx, list(rows), self._now) if job.host_id in self._online]
         there = [job for job in there if job.waits_for is None]
         self._look_at_hosts({job.host_id for job in there})
         return [job for job in there if job.pressing or self._is_free(job)]
@@ -223,122 +224,3 @@ class _Scene:
         if job.kind.heavy:
             return not any(one.kind.heavy for one in working)
         return not job.kind.reading or sum(one.kind.reading for one in working) < READERS
-
-
-# -- statements, made once: they are asked all the time ----------------------------------------------------------------
-
-_UNSENT = and_(table.c.status == Status.QUEUED.value, table.c.sent_at.is_(None))
-_ACTIVE = or_(
-    table.c.status == Status.RUNNING.value,
-    and_(table.c.status == Status.QUEUED.value, table.c.sent_at.is_not(None)),
-)
-# An attempt that waits for its own turn holds up nothing.
-_DUE = or_(table.c.not_before.is_(None), table.c.not_before <= bindparam("now"))
-_BY_SERVER = case((table.c.actor_kind == Actor.SERVER.value, 1), else_=0)
-_COLUMNS = (
-    table.c.id,
-    table.c.serial,
-    table.c.host_id,
-    table.c.repo_id,
-    table.c.kind,
-    table.c.waits_for_job,
-    _BY_SERVER.label("by_server"),
-    table.c.source_repo_id,
-    table.c.created_at,
-    table.c.not_before,
-)
-
-
-def _some(column: Any, name: str) -> Any:
-    return column.in_(bindparam(name, expanding=True))
-
-
-_BY_ID = select(*_COLUMNS).where(_some(table.c.id, "job_ids"))
-_HEADS = select(*_COLUMNS).where(
-    table.c.serial.in_(
-        select(func.min(table.c.serial))
-        .where(_some(table.c.host_id, "host_ids"), _UNSENT, _DUE)
-        .group_by(table.c.host_id, table.c.repo_id, table.c.kind, table.c.waits_for_job, _BY_SERVER)
-    )
-)
-_IN_TURN = (
-    select(*_COLUMNS)
-    .where(table.c.repo_id == bindparam("repo_id"), _UNSENT, _DUE, table.c.serial > bindparam("after"))
-    .order_by(table.c.serial)
-    .limit(bindparam("most"))
-)
-_GOING_FIRST = (
-    select(*_COLUMNS)
-    .where(table.c.repo_id == bindparam("repo_id"), table.c.kind.in_([kind.value for kind in _FIRST]), _UNSENT, _DUE)
-    .order_by(table.c.serial)
-    .limit(bindparam("most"))
-)
-_WORKING = select(table.c.id, table.c.host_id, table.c.repo_id, table.c.kind).where(
-    _some(table.c.host_id, "host_ids"), _ACTIVE
-)
-_ROOMS = select(repos.c.id, repos.c.max_parallel).where(_some(repos.c.id, "repo_ids"))
-_LOADS = (
-    select(table.c.repo_id, func.min(table.c.id), table.c.kind, _BY_SERVER, func.count())
-    .where(_some(table.c.repo_id, "repo_ids"), _ACTIVE)
-    .group_by(table.c.repo_id, table.c.kind, _BY_SERVER)
-)
-_SOURCE_LOADS = (
-    select(table.c.source_repo_id, func.min(table.c.id), func.count())
-    .where(_some(table.c.source_repo_id, "repo_ids"), _ACTIVE)
-    .group_by(table.c.source_repo_id)
-)
-_WAITED_FOR = select(table.c.waits_for_job).distinct().where(_some(table.c.waits_for_job, "job_ids"), _UNSENT)
-_UNFINISHED = select(table.c.id).where(_some(table.c.id, "job_ids"), table.c.status.in_(UNFINISHED))
-_REPOS_OF_QUEUE = select(table.c.repo_id).distinct().where(table.c.host_id == bindparam("host_id"), _UNSENT)
-_WAITING_INITS = select(table.c.id, table.c.host_id, table.c.repo_id, table.c.actor_kind).where(
-    _UNSENT, table.c.kind == Kind.INIT.value
-)
-_NAMES = select(hosts.c.id, hosts.c.restic_host).where(_some(hosts.c.id, "host_ids"))
-
-
-def _rows(tx: Connection, statement: Executable, name: str, values: Sequence[str], **more: object) -> list[Any]:
-    """Given a statement about many values, return its rows; the values are asked for in pieces."""
-    found: list[Any] = []
-    for part in parts(values):
-        found += tx.execute(statement, {name: list(part), **more}).fetchall()
-    return found
-
-
-def _as_queued(job_id: str, *, repo_id: str, kind: Kind, by_server: bool, **more: Any) -> Queued:
-    """Given what a job is, return it as the choice sees it: an unlock by the server's own wish is alone."""
-    given: dict[str, Any] = {"serial": 0, "host_id": "", **more}
-    return Queued(job_id=job_id, repo_id=repo_id, kind=kind, alone=by_server and kind is Kind.UNLOCK, **given)
-
-
-def _queued(tx: Connection, rows: Sequence[Any], now: datetime) -> list[Queued]:
-    """Given rows of _COLUMNS, return what choosing needs of them."""
-    waiting = _waited_for(tx, [row.id for row in rows if Kind(row.kind) in {Kind.INIT, Kind.UNLOCK}])
-    pending = _among(tx, _UNFINISHED, {row.waits_for_job for row in rows if row.waits_for_job is not None})
-    return [
-        _as_queued(
-            row.id,
-            repo_id=row.repo_id,
-            kind=Kind(row.kind),
-            by_server=bool(row.by_server),
-            serial=row.serial,
-            host_id=row.host_id,
-            waits_for=row.waits_for_job if row.waits_for_job in pending else None,
-            urgent=row.id in waiting or (bool(row.by_server) and row.kind == Kind.INIT.value),
-            source_id=row.source_repo_id,
-            pressing=now - max(row.created_at, row.not_before or row.created_at) > PATIENCE,
-        )
-        for row in rows
-    ]
-
-
-def _waited_for(tx: Connection, job_ids: list[str]) -> set[str]:
-    """Given jobs, return those that some queued job waits for."""
-    return _among(tx, _WAITED_FOR, set(job_ids))
-
-
-def _among(tx: Connection, statement: Executable, job_ids: set[str]) -> set[str]:
-    return {row[0] for row in _rows(tx, statement, "job_ids", sorted(job_ids))}
-
-
-def _restic_hosts(tx: Connection, host_ids: set[str]) -> dict[str, str]:
-    return {row[0]: row[1] for row in _rows(tx, _NAMES, "host_ids", sorted(host_ids))}
