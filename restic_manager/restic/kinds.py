@@ -157,6 +157,11 @@ async def _check(work: Work, spec: CheckSpec) -> Outcome:
     if ran.end.code != 0 or not files.read:
         await work.stage.say("which snapshots and files the damaged packs belong to could not be found out")
         return outcome
+    if not files.count:
+        said = f"{_many(len(reader.packs), 'damaged pack')}, and no file of a snapshot was found to need it: what it "
+        said += "holds are records of folders, or data that nothing needs"
+        await work.stage.say(said)
+        return msgspec.structs.replace(outcome, error=failure("repo_damaged", f"{said}.", outcome.error.lines))
     result = msgspec.structs.replace(
         result,
         damaged_snapshots=tuple(files.snapshots),
@@ -165,11 +170,16 @@ async def _check(work: Work, spec: CheckSpec) -> Outcome:
         files_known=True,
     )
     named = ", ".join(one.path for one in files.files[:3])
-    said = f"{len(reader.packs)} damaged packs: {files.count} files in {len(files.snapshots)} snapshots need them"
+    need = f"{_many(files.count, 'file')} in {_many(len(files.snapshots), 'snapshot')}"
+    said = f"{_many(len(reader.packs), 'damaged pack')}, needed by {need}"
     await work.stage.say(said, *(f"damaged: {one.snapshot[:8]} {one.path}" for one in files.files))
-    shown = f"{said}{f' ({named} …)' if named else ''}."
+    shown = f"{said} ({named}{' …' if files.count > 3 else ''})."
     error = failure("repo_damaged", shown, outcome.error.lines)
     return msgspec.structs.replace(outcome, result=result, error=error)
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 # -- restoring and copying --------------------------------------------------------------------------------------------

@@ -470,7 +470,7 @@ async def test_a_damaged_pack_is_told_file_by_file(world: World) -> None:
     assert two in {one.path for one in result.damaged_files}
     assert result.files_known
     assert checked.error is not None
-    assert "1 damaged packs" in checked.error.message
+    assert "1 damaged pack, needed by 2 files in 1 snapshot" in checked.error.message
     verified = await world.run(VerifySpec(snapshot=first, live=False))
     assert verified.status is Status.FAILED
     assert code_of(verified) == "repo_damaged"
