@@ -26,7 +26,9 @@ logger = logging.getLogger(__name__)
 BREATH_SECONDS: Final = 5.0
 """However often it is rung, it looks no more often than this."""
 LOOK_SECONDS: Final = 60.0
-"""It looks as often as this, rung or not: a host that came online rings nothing here."""
+"""While a list is due it looks as often as this, rung or not: a host that came online rings nothing here."""
+IDLE_SECONDS: Final = 3_600.0
+"""With nothing due it looks as often as this all the same: the clock may have been set."""
 
 
 class Upkeep:
@@ -43,7 +45,7 @@ class Upkeep:
             while True:
                 wait = LOOK_SECONDS
                 try:
-                    wait = min(wait, await self.look())
+                    wait = await self.look()
                 except StorageError as error:
                     logger.warning("upkeep: %s", error.message)
                 await trio.sleep(min(wait, BREATH_SECONDS))
@@ -64,7 +66,8 @@ class Upkeep:
             if within_reach := [repo_id for repo_id in due if online.intersection(able.get(repo_id, ()))]:
                 await ask_for_lists(services, within_reach)
         coming = [at for at in when.values() if at > now] + ([] if slow is None or slow <= now else [slow])
-        return max(0.0, (min(coming) - now).total_seconds()) if coming else LOOK_SECONDS
+        wait = LOOK_SECONDS if due else IDLE_SECONDS
+        return min(wait, (min(coming) - now).total_seconds()) if coming else wait
 
     def _due(self, standings: list[Standing], now: datetime) -> dict[str, datetime]:
         """Return when each of these lists is to be made, those left out that wait for something."""

@@ -235,7 +235,7 @@ def snapshot(**changes: Any) -> api.SnapshotView:
 
 
 def list_state(**changes: Any) -> api.ListState:
-    return msgspec.structs.replace(api.ListState(repo="main", at=ago(minutes=5), stale=False), **changes)
+    return msgspec.structs.replace(api.ListState(repo="main", at=ago(days=5), stale=False), **changes)
 
 
 def snapshots(*views: api.SnapshotView, lists: tuple[api.ListState, ...] | None = None) -> api.SnapshotsView:

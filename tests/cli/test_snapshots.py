@@ -56,7 +56,7 @@ def test_list_asks_for_what_was_typed(command: Command, server: StubServer) -> N
     assert ended.code == 0
     assert "deadbeef" in ended.out
     assert "5.0 GiB" in ended.out
-    assert ended.err == "listed 5 min ago\n"
+    assert ended.err == "listed 5 d ago\n"
 
 
 def test_list_json_is_the_array_of_snapshots_and_nothing_else(command: Command, server: StubServer) -> None:
@@ -87,7 +87,7 @@ def test_a_stale_list_is_told_with_the_reason_and_the_remedy(command: Command, s
     server.on("GET", "/v1/snapshots?limit=50", samples.snapshots(lists=lists))
     assert command("snapshot", "list").err.splitlines() == [
         "no such snapshots",
-        "main: listed 5 min ago, and changed since: --refresh lists it anew",
+        "main: listed 5 d ago, and changed since: --refresh lists it anew",
         "far: never listed yet: no host of it is online",
         "new: never listed yet (job 3f2a91c0 lists it now)",
     ]

@@ -326,7 +326,7 @@ def test_forget_preview_shows_what_goes_and_why_the_rest_stays(command: Command,
 
 def test_a_preview_that_fails_on_a_host_is_exit_1(command: Command, server: StubServer) -> None:
     error = Failure(code="locked", message="Another restic holds a lock on the repository.")
-    who = Lock(id="ab" * 32, hostname="nas1", pid=77, time=samples.ago(minutes=5), username="root")
+    who = Lock(id="ab" * 32, hostname="nas1", pid=77, time=samples.ago(days=5), username="root")
     answers(server, ended(Status.FAILED, kind=Kind.FORGET, error=error, result=LockedBy(locks=(who,))))
     server.on("POST", "/v1/schedules/nightly/forget-preview", (201, [ended(Status.QUEUED, kind=Kind.FORGET)]))
     done = command("schedule", "forget-preview", "nightly")
@@ -403,7 +403,7 @@ def test_repo_show_tells_all_of_it(command: Command, server: StubServer) -> None
         append_only=True,
         maintainer="nas1",
         snapshots=500,
-        listed_at=samples.ago(minutes=5),
+        listed_at=samples.ago(days=5),
         list_stale=True,
         size=9 << 30,
         measured_at=samples.ago(days=1),
@@ -417,7 +417,7 @@ def test_repo_show_tells_all_of_it(command: Command, server: StubServer) -> None
     server.on("GET", "/v1/repos/main", view)
     out = command("repo", "show", "main").out
     for told in (
-        *("its hosts cannot delete there", "500, listed 5 min ago, changed since", "9.0 GiB, measured 1 d ago"),
+        *("its hosts cannot delete there", "500, listed 5 d ago, changed since", "9.0 GiB, measured 1 d ago"),
         *("succeeded 3 h ago, part 3 of 12 of the data read last", "2 removed so far", "nas1"),
     ):
         assert told in " ".join(out.split())
@@ -425,16 +425,16 @@ def test_repo_show_tells_all_of_it(command: Command, server: StubServer) -> None
 
 def test_locks_are_a_table(command: Command, server: StubServer) -> None:
     long = "a-host-name-of-the-greatest-length-that-is-allowed-anywhere.63ch"
-    who = Lock(id="ab" * 32, hostname=long, pid=77, time=samples.ago(minutes=5), username="root", exclusive=True)
+    who = Lock(id="ab" * 32, hostname=long, pid=77, time=samples.ago(days=5), username="root", exclusive=True)
     listing(server, Kind.LOCKS, LocksSpec(), LockRow(lock=who))
     done = command("repo", "locks", "main")
     assert done.code == 0
-    for told in ("abababab", "77", "root", "5 min ago", "exclusive"):
+    for told in ("abababab", "77", "root", "5 d ago", "exclusive"):
         assert told in done.out
     assert max(map(len, done.out.splitlines())) <= 80
     found = command("repo", "locks", "main", "--json").json
     assert isinstance(found, list)
-    assert found[0]["lock"]["pid"] == 77
+    assert found[0]["pid"] == 77
     listing(server, Kind.LOCKS, LocksSpec())
     assert command("repo", "locks", "main").err == "there is no lock on main\n"
 

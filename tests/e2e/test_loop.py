@@ -190,15 +190,18 @@ def test_eight_hosts_one_new_repository_the_same_slot_one_init(tmp_path: Path) -
         repo = here.add_repo()
         here.ok("schedule", "add", "all", "--all", "--every", "3s", "--repo", "main", "/etc")
         until(
-            "every host's attempt",
-            lambda: len({job.host for job in here.jobs(status=Status.SUCCEEDED) if job.actor_kind == "retry"}) == 8,
+            "every host's backup",
+            lambda: len({job.host for job in here.jobs(status=Status.SUCCEEDED) if job.kind == "backup"}) == 8,
         )
         here.ok("schedule", "disable", "all")
         until("the last run", lambda: all(job.status.terminal for job in here.jobs()))
         assert len([job for job in here.jobs() if job.kind == "init"]) == 1
         assert len(fake.invocations("init")) == 1
+        # Four at once are let to a repository: those found none. The others were let to it when the init had made it.
         failed = list(here.jobs(status=Status.FAILED))
-        assert {job.host for job in failed} == set(names)
+        assert 1 <= len(failed) <= 4
+        tried_again = {job.attempt_of for job in here.jobs(status=Status.SUCCEEDED) if job.actor_kind == "retry"}
+        assert tried_again == {job.id for job in failed}
         assert all(job.error is not None and job.error.code == "repo_missing" for job in failed)
         succeeded = [job for job in here.jobs(status=Status.SUCCEEDED) if job.kind == "backup"]
         assert len(saved_snapshots(repo)) == len(succeeded)
