@@ -123,7 +123,7 @@ def test_wait_ends_as_the_job_ended(command: Command, known: StubServer, status:
     known.on("GET", EVENTS, Stream().put(api.JobEvent(job=job(status, error=error, result=DONE))).end())
     done = command("restore", "deadbeef", "--to", "/back", "--wait")
     assert done.code == code
-    assert f"web1: restore {status} in 1 min: 3 files, 5.0 MiB restored, 1 left as they are" in done.out
+    assert f"web1: restore {status} in 1 min: 3 files and folders, 5.0 MiB restored, 1 left as it is" in done.out
 
 
 def test_json_is_the_job(command: Command, known: StubServer) -> None:
@@ -195,7 +195,7 @@ def test_a_person_sees_what_would_happen_first(known: StubServer, at: list[str])
             "what: /etc",
             "where to: web1, /back",
             "there: files that are there and older are overwritten",
-            "dry run: 7 files, 9.0 MiB would be restored, 2 would be deleted",
+            "dry run: 7 files and folders, 9.0 MiB would be restored, 2 would be deleted",
         ):
             assert told in shown
         screen.type("y\r")
@@ -245,6 +245,6 @@ def test_a_dry_run_is_only_that(command: Command, known: StubServer) -> None:
     result = RestoreStats(files_restored=7, bytes_restored=9 << 20, dry_run=True)
     known.on("GET", EVENTS, Stream().put(api.JobEvent(job=job(result=result))).end())
     done = command("restore", "deadbeef", "--in-place", "--dry-run", "--wait")
-    assert "7 files, 9.0 MiB would be restored" in done.out
+    assert "7 files and folders, 9.0 MiB would be restored" in done.out
     assert Asked("POST", "/v1/jobs", known.asked[1].body) == known.asked[1]
     assert asked_spec(known)["spec"]["dry_run"] is True
