@@ -529,7 +529,10 @@ WORDS: list[tuple[Any, str]] = [
         "1.0 GiB (restore-size), 2 snapshots, 5 files",
     ),
     (RestoreStats(), "restored"),
-    (RestoreStats(files_restored=2, errors=1, verified=2), "2 files and folders restored, 1 error, 2 read again and right"),
+    (
+        RestoreStats(files_restored=2, errors=1, verified=2),
+        "2 files and folders restored, 1 error, 2 read again and right",
+    ),
     (
         VerifyStats(snapshot=S, files=20, size=5 << 20, live=18, changed=2),
         "20 files, 5.0 MiB of deadbeef restored and right, 18 with the host's own (2 changed since)",
