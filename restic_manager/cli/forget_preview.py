@@ -11,6 +11,7 @@ from restic_manager.cli.command import Operator, operator_command
 
 if TYPE_CHECKING:
     from restic_manager.domain.results import FateRow
+    from restic_manager.protocol.api import JobView
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", show_default=False)]
 
@@ -42,6 +43,7 @@ def preview(
     from restic_manager.cli import exits
     from restic_manager.cli.listing import collected
     from restic_manager.cli.result_words import result_words
+    from restic_manager.cli.text import listing
     from restic_manager.domain.results import FateRow
     from restic_manager.protocol.api import PreviewRequest
 
@@ -49,15 +51,21 @@ def preview(
     jobs = operator.client.preview_forget(name, PreviewRequest(host=host))
     fates: list[FateRow] = []
     codes = []
-    for job in jobs:
-        found, ended, code = collected(operator, job, FateRow)
-        fates += found
-        codes.append(code)
-        if code == exits.DONE and ended.result is not None:
-            screen.note(f"{ended.host}: {result_words(ended.result)}")
+    try:
+        for job in jobs:
+            found, ended, code = collected(operator, job, FateRow)
+            fates += found
+            codes.append(code)
+            if code == exits.DONE and ended.result is not None:
+                whose = listing(sorted({fate.snapshot.hostname for fate in found})) or ended.host
+                screen.note(f"{whose}: {result_words(ended.result)}")
+    except KeyboardInterrupt:
+        _give_up(operator, jobs)
+        raise
     code = exits.worst(codes)
     if not operator.as_json:
-        _table(operator, fates)
+        if fates or code != exits.FAILED:
+            _table(operator, fates)
     elif fates or code != exits.FAILED:
         screen.data(fates)
     return code
@@ -83,3 +91,14 @@ def _table(operator: Operator, fates: list[FateRow]) -> None:
         ),
         empty="there is no snapshot that the schedule's retention is about",
     )
+
+
+def _give_up(operator: Operator, jobs: list[JobView]) -> None:
+    """Cancel what nobody waits for any more: a preview is worth nothing to anybody later."""
+    from restic_manager.domain.errors import ConflictError
+
+    for job in jobs:
+        try:
+            operator.client.cancel_job(job.id)
+        except ConflictError:
+            continue  # it had ended already

@@ -55,7 +55,8 @@ def run(
     content: SpecOptions,
     time_limit: Annotated[str | None, value("--time-limit", "D", "Stop it when it takes longer (90m, 6h).")] = None,
     lock_wait: Annotated[
-        str | None, value("--lock-wait", "D", "Wait so long for a lock that somebody else holds.")
+        str | None,
+        value("--lock-wait", "D", "Wait so long for a lock that somebody else holds; else 30s to 5m, as the kind is."),
     ] = None,
     wait: WaitOption = False,
     yes: YesOption = False,

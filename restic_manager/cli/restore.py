@@ -34,7 +34,7 @@ def restore(
         str,
         typer.Argument(
             metavar="SNAPSHOT",
-            help="The id of one (or the start of it), or `latest` of --host.",
+            help="The id of one (or the start of it), or `latest` of --host: its newest that is of --path.",
             show_default=False,
         ),
     ],
@@ -81,7 +81,7 @@ def restore(
                 " pipe (> FILE), or say --yes"
             )
         spec_of_file = _file(path or [], max_size)
-        found = pick(operator, snapshot, host=host, repo=repo, at=instant)
+        found = pick(operator, snapshot, host=host, repo=repo, at=instant, paths=spec_of_file[:1])
         return _to_stdout(operator, found, spec_of_file, on_host)
     if max_size is not None:
         raise InputError(f"--max-size {max_size} is for --stdout: leave it out, or add that")
@@ -89,7 +89,7 @@ def restore(
     from restic_manager.cli.job_run import must_be_meant
 
     must_be_meant(operator, spec, yes=yes)
-    found = pick(operator, snapshot, host=host, repo=repo, at=instant)
+    found = pick(operator, snapshot, host=host, repo=repo, at=instant, paths=spec.paths)
     return _restore(operator, found, spec, on_host=on_host, wait=wait, yes=yes)
 
 
@@ -104,7 +104,7 @@ def _restore(
     from restic_manager.cli.text import short
     from restic_manager.protocol.api import JobRequest
 
-    target = onto(snapshot, on_host)
+    target = onto(operator, snapshot, on_host)
     request = JobRequest(spec=replace(spec, snapshot=snapshot.id), repo=snapshot.repo, host=target)
     if operator.screen.may_ask and not yes:
         code = agreed(operator, snapshot, request)

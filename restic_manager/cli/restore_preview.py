@@ -11,7 +11,7 @@ from restic_manager.cli import exits
 from restic_manager.cli.command import Operator
 from restic_manager.cli.snapshot_pick import of_whom
 from restic_manager.cli.text import amount, listing, moment, short, size
-from restic_manager.domain.errors import InputError
+from restic_manager.domain.errors import InputError, NotFoundError
 from restic_manager.domain.specs import RestoreSpec
 from restic_manager.protocol.api import HostView, JobRequest, SnapshotView
 
@@ -24,16 +24,22 @@ _FATE = {
 }
 
 
-def onto(snapshot: SnapshotView, on_host: str | None) -> str:
-    """Given a snapshot and `--on-host`, return the host to restore onto; raise InputError if there is none."""
+def onto(operator: Operator, snapshot: SnapshotView, on_host: str | None) -> str:
+    """Given a snapshot and `--on-host`, return the host to restore onto; raise InputError if there is none.
+
+    Another host that has the name of one that was removed is not the one the snapshot is of.
+    """
     if on_host is not None:
         return on_host
-    if snapshot.host is None:
-        raise InputError(
-            f"snapshot {short(snapshot.id)} is of {snapshot.restic_host}, which is no host of ours now: say which host "
-            "it shall go to, --on-host H"
-        )
-    return snapshot.host
+    gone = f"{snapshot.restic_host}, which is no host of ours now"
+    if snapshot.host is not None:
+        try:
+            if operator.client.host(snapshot.host).restic_host == snapshot.restic_host:
+                return snapshot.host
+            gone = f"a host {snapshot.host} that was removed, not of the one that has its name now"
+        except NotFoundError:
+            gone = f"{snapshot.host}, which is no host of ours now"
+    raise InputError(f"snapshot {short(snapshot.id)} is of {gone}: say which host it shall go to, --on-host H")
 
 
 def agreed(operator: Operator, snapshot: SnapshotView, request: JobRequest) -> int | None:

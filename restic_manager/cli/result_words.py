@@ -59,7 +59,8 @@ def forget_words(result: ForgetStats) -> str:
     """Given what a forget did, return it in words; of snapshots that were named none is looked at to be kept."""
     kept = ""
     if result.kept:
-        kept = f", {result.kept:,} {'stay' if result.dry_run else 'kept'}"
+        stay = "stays" if result.kept == 1 else "stay"
+        kept = f", {result.kept:,} {stay if result.dry_run else 'kept'}"
     return f"{amount(result.removed, 'snapshot')} {'would go' if result.dry_run else 'removed'}{kept}"
 
 
@@ -110,9 +111,9 @@ def restore_words(result: RestoreStats) -> str:
     else:
         done = "would be restored" if result.dry_run else "restored"
         much = "" if result.bytes_restored is None else f", {size(result.bytes_restored)}"
-        words = [f"{amount(result.files_restored, 'file')}{much} {done}"]
+        words = [f"{amount(result.files_restored, 'file or folder', 'files and folders')}{much} {done}"]
     if result.files_skipped:
-        words.append(f"{result.files_skipped:,} left as they are")
+        words.append(f"{result.files_skipped:,} left as {'it is' if result.files_skipped == 1 else 'they are'}")
     if result.files_deleted:
         words.append(f"{result.files_deleted:,} {'would be ' if result.dry_run else ''}deleted")
     if result.errors:

@@ -130,7 +130,7 @@ def ls(
     from restic_manager.protocol.api import JobRequest
 
     folder = "/" if path is None else host_path(path, "the folder")
-    found = pick(operator, snapshot, host=host, repo=repo)
+    found = pick(operator, snapshot, host=host, repo=repo, paths=() if path is None else (folder,))
     spec = LsSpec(snapshot=found.id, path=folder, recursive=recursive)
     return listed(operator, asked(operator, JobRequest(spec=spec, repo=found.repo)), empty=f"{folder} is empty")
 

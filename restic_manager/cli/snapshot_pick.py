@@ -6,6 +6,7 @@ Refuses to know what is done with them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
@@ -22,6 +23,8 @@ PATIENCE: Final = 60.0
 """Seconds that a list is waited for while it is made anew."""
 PAGE: Final = 1_000
 """Snapshots asked for at once."""
+NEAR: Final = 200
+"""So many of a host's newest snapshots are looked at for one that has certain paths."""
 
 
 def listed_anew(operator: Operator, **asked: Any) -> SnapshotsView:
@@ -54,24 +57,36 @@ def say_freshness(operator: Operator, lists: tuple[ListState, ...]) -> None:
     fresh = [state.at for state in lists if state.at is not None and not state.stale]
     if fresh:
         operator.screen.note(f"listed {when(min(fresh), now)}")
+    never: dict[str, list[str]] = {}
     for state in lists:
         if state.at is not None and not state.stale:
             continue
-        said = "never listed yet" if state.at is None else f"listed {when(state.at, now)}, and changed since"
         under_way = f" (job {short(state.job_id)} lists it now)" if state.job_id else ""
         why = f": {state.note}" if state.note else under_way or ": --refresh lists it anew"
-        operator.screen.note(f"{state.repo}: {said}{why}")
+        if state.at is None:
+            never.setdefault(why, []).append(state.repo)
+        else:
+            operator.screen.note(f"{state.repo}: listed {when(state.at, now)}, and changed since{why}")
+    for why, repos in never.items():
+        operator.screen.note(f"{', '.join(repos)}: never listed yet{why}")
 
 
 def pick(
-    operator: Operator, ref: str, *, host: str | None = None, repo: str | None = None, at: datetime | None = None
+    operator: Operator,
+    ref: str,
+    *,
+    host: str | None = None,
+    repo: str | None = None,
+    at: datetime | None = None,
+    paths: Sequence[str] = (),
 ) -> SnapshotView:
     """Given an id (or a beginning of it), or `latest` of what is named and not after `at`, return the snapshot.
 
+    paths: `latest` is the newest that is of these, where there is one: a host may have schedules of several things.
     Raise NotFoundError if there is none (in that repository), InputError if it is not of the host named.
     """
     if ref == LATEST:
-        return _latest(operator, host=host, repo=repo, at=at)
+        return _latest(operator, host=host, repo=repo, at=at, paths=paths)
     if at is not None:
         raise InputError(f"--at says which of several snapshots, and {ref} is one already: write `latest`")
     found = operator.client.snapshot(ref, repo=repo)
@@ -136,19 +151,35 @@ def only_repo(operator: Operator, repo: str | None, host: str | None) -> str:
     raise InputError(f"say which repository: --repo {' or --repo '.join(one.name for one in known[:6])}")
 
 
-def _latest(operator: Operator, *, host: str | None, repo: str | None, at: datetime | None) -> SnapshotView:
+def _latest(
+    operator: Operator, *, host: str | None, repo: str | None, at: datetime | None, paths: Sequence[str]
+) -> SnapshotView:
     if host is None:
         raise InputError("the latest of which host? say --host H")
-    asked: dict[str, Any] = {"host": host, "repo": repo, "until": at, "limit": 1}
+    asked: dict[str, Any] = {"host": host, "repo": repo, "until": at, "limit": NEAR if paths else 1}
     view = listed_anew(operator, **asked)
+    now = operator.now()
     for state in view.lists:
-        if state.stale or state.at is None:
-            operator.screen.note(
-                f"warning: the list of {state.repo} is of {moment(state.at, operator.now())}"
-                f"{f' and cannot be made anew: {state.note}' if state.note else ', and has changed since'}"
-            )
+        if state.stale and state.at is not None:
+            why = f" and cannot be made anew: {state.note}" if state.note else ", and has changed since"
+            operator.screen.note(f"warning: the list of {state.repo} is of {moment(state.at, now)}{why}")
+    unknown = [state for state in view.lists if state.at is None]
+    if unknown and repo is None:
+        operator.screen.note(f"not looked into, because never listed: {', '.join(state.repo for state in unknown)}")
+    elif unknown:
+        say_freshness(operator, tuple(unknown))
     if not view.snapshots:
         where = "" if repo is None else f" in {repo}"
         until = "" if at is None else f" at or before {at:%Y-%m-%d %H:%M:%S} UTC"
         raise NotFoundError(f"there is no snapshot of {host}{where}{until}: `restic-manager snapshot list` shows them")
-    return view.snapshots[0]
+    of_these = (one for one in view.snapshots if all(_is_about(one, path) for path in paths))
+    return next(of_these, view.snapshots[0])
+
+
+def _is_about(snapshot: SnapshotView, path: str) -> bool:
+    """Whether what a snapshot is of holds a path, or lies below it."""
+    return any(_below(path, own) or _below(own, path) for own in snapshot.paths)
+
+
+def _below(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip("/") + "/")

@@ -48,7 +48,8 @@ from restic_manager.restic.output import Heard
 from restic_manager.restic.proving import verify
 from restic_manager.restic.spec_checks import NewestSpec
 from restic_manager.restic.verdict import classify, failure
-from restic_manager.restic.work import Work
+from restic_manager.restic.version import Feature
+from restic_manager.restic.work import Unseen, Work
 
 OtherSpec = (
     ForgetSpec
@@ -191,6 +192,10 @@ async def _restore(work: Work, spec: RestoreSpec) -> Outcome:
         problem = await work.stage.look(look)
         if problem is not None:
             return Outcome(status=Status.FAILED, error=failure("restore_target", f"{spec.target} {problem}."))
+    if spec.target is None or spec.overwrite is not None:
+        nothing = await _nothing_there(work, spec)
+        if nothing is not None:
+            return nothing
     reader = RestoreReader(dry_run=spec.dry_run, verify=spec.verify)
     ran = await work.stage.run(restoring.restore_command(work.setting, spec), reader)
     found = reader.finding()
@@ -203,6 +208,26 @@ async def _restore(work: Work, spec: RestoreSpec) -> Outcome:
         empty = await work.stage.look(partial(_is_empty, text_to_path(spec.target)))
         found = Finding(found.result, "nothing_restored") if empty else found
     return work.judged(ran, found)
+
+
+async def _nothing_there(work: Work, spec: RestoreSpec) -> Outcome | None:
+    """Return the failure of a restore none of whose paths the snapshot has, where its restic would not say so.
+
+    0.14 and 0.15 tell success then; what is in the folder beforehand hides that nothing came.
+    """
+    if work.stage.binary.version.has(Feature.JSON_RESTORE):
+        return None
+    for path in spec.paths:
+        reader = LsReader(path)
+        ran = await work.stage.run(
+            reading.ls_command(work.setting, LsSpec(snapshot=spec.snapshot, path=path)), Unseen(reader)
+        )
+        found = reader.finding()
+        if ran.end.code != 0:
+            return work.judged(ran, Finding())
+        if found.code != "path_missing":
+            return None
+    return Outcome(status=Status.FAILED, exit_code=0, error=failure("nothing_restored")) if spec.paths else None
 
 
 def target_problem(folder: bytes, *, may_be_full: bool) -> str | None:

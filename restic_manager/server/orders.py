@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 from restic_manager.domain import lifecycle
 from restic_manager.domain.errors import ManagerError, NotFoundError, StorageError
+from restic_manager.domain.lock_waits import with_lock_wait
 from restic_manager.domain.meaning import other_repo
 from restic_manager.domain.model import Failure, Kind, RepoAccess, Status
 from restic_manager.protocol.messages import CAP_KINDS, CommandRun
@@ -86,7 +87,7 @@ def write_orders(tx: Connection, orders: Iterable[Order], *, unseal: Unseal, rec
             spec=job.spec,
             repo=access,
             restic_host=order.restic_host,
-            limits=job.limits,
+            limits=with_lock_wait(job.limits, job.kind),
             schedule_id=job.schedule_id,
             scheduled_at=job.slot,
             ordered_at=job.created_at,

@@ -21,13 +21,15 @@ from tests.cli.test_terminal import plain, terminal
 
 S = samples.SNAPSHOT
 LATEST = "/v1/snapshots?host=web1&limit=1&refresh=1"
+NEAR = "/v1/snapshots?host=web1&limit=200&refresh=1"
 DONE = RestoreStats(files_total=3, files_restored=3, bytes_restored=5 << 20, files_skipped=1)
 
 
 @pytest.fixture
 def known(server: StubServer) -> StubServer:
     server.on("GET", "/v1/snapshots/deadbeef", samples.snapshot())
-    server.on("GET", LATEST, samples.snapshots(samples.snapshot()))
+    for path in (LATEST, NEAR):
+        server.on("GET", path, samples.snapshots(samples.snapshot()))
     server.on("GET", "/v1/hosts/web1", samples.host())
     server.on("POST", "/v1/jobs", (201, job(Status.QUEUED)))
     return server
@@ -108,6 +110,42 @@ def test_a_host_that_is_gone_is_restored_onto_another(command: Command, known: S
     assert asked_spec(known)["host"] == "web2"
 
 
+def test_a_host_that_was_removed_is_not_the_one_of_its_name(command: Command, known: StubServer) -> None:
+    known.on("GET", "/v1/snapshots/deadbeef", samples.snapshot(host="gone1", restic_host="gone1"))
+    done = command("restore", "deadbeef", "--to", "/back")
+    assert (done.code, "is of gone1, which is no host of ours now" in done.err) == (2, True)
+    known.on("GET", "/v1/hosts/gone1", samples.host(name="gone1", restic_host="gone1-f00d"))
+    done = command("restore", "deadbeef", "--in-place", "--yes")
+    assert (done.code, "--on-host H" in done.err) == (2, True)
+    assert "not of the one that has its name now" in done.err
+    assert not [asked for asked in known.asked if asked.method == "POST"]
+
+
+def test_the_latest_is_the_newest_that_is_of_the_path(command: Command, known: StubServer) -> None:
+    other, ours = samples.snapshot(paths=("/var/lib/x",)), samples.snapshot(id="5" * 64, paths=("/etc", "/srv/www"))
+    oldest = samples.snapshot(id="6" * 64, paths=("/etc",))
+    known.on("GET", NEAR, samples.snapshots(other, ours, oldest))
+    words = ("restore", "latest", "--host", "web1", "--to", "/back")
+    for path, wanted in (
+        ("/etc/fstab", ours),
+        ("/srv", ours),
+        ("/etcetera", other),
+        ("/var/lib", other),
+        ("/var/lib/x/y", other),
+    ):
+        assert command(*words, "--path", path).code == 0
+        assert asked_spec(known)["spec"]["snapshot"] == wanted.id, path
+    assert command(*words, "--path", "/etc/fstab", "--path", "/srv/www/a").code == 0
+    assert asked_spec(known)["spec"]["snapshot"] == ours.id
+
+
+def test_lists_that_were_never_made_are_one_line(command: Command, known: StubServer) -> None:
+    never = [samples.list_state(repo=name, at=None, note="no host uses it") for name in ("new", "far")]
+    known.on("GET", LATEST, samples.snapshots(samples.snapshot(), lists=(samples.list_state(), *never)))
+    done = command("restore", "latest", "--host", "web1", "--to", "/back")
+    assert done.err == "not looked into, because never listed: new, far\n"
+
+
 def test_in_place_without_a_terminal_is_what_yes_is_for(command: Command, known: StubServer) -> None:
     done = command("restore", "deadbeef", "--in-place", "--path", "/srv", "--delete", "--yes")
     assert done.code == 0
@@ -123,7 +161,7 @@ def test_wait_ends_as_the_job_ended(command: Command, known: StubServer, status:
     known.on("GET", EVENTS, Stream().put(api.JobEvent(job=job(status, error=error, result=DONE))).end())
     done = command("restore", "deadbeef", "--to", "/back", "--wait")
     assert done.code == code
-    assert f"web1: restore {status} in 1 min: 3 files, 5.0 MiB restored, 1 left as they are" in done.out
+    assert f"web1: restore {status} in 1 min: 3 files and folders, 5.0 MiB restored, 1 left as it is" in done.out
 
 
 def test_json_is_the_job(command: Command, known: StubServer) -> None:
@@ -195,7 +233,7 @@ def test_a_person_sees_what_would_happen_first(known: StubServer, at: list[str])
             "what: /etc",
             "where to: web1, /back",
             "there: files that are there and older are overwritten",
-            "dry run: 7 files, 9.0 MiB would be restored, 2 would be deleted",
+            "dry run: 7 files and folders, 9.0 MiB would be restored, 2 would be deleted",
         ):
             assert told in shown
         screen.type("y\r")
@@ -245,6 +283,6 @@ def test_a_dry_run_is_only_that(command: Command, known: StubServer) -> None:
     result = RestoreStats(files_restored=7, bytes_restored=9 << 20, dry_run=True)
     known.on("GET", EVENTS, Stream().put(api.JobEvent(job=job(result=result))).end())
     done = command("restore", "deadbeef", "--in-place", "--dry-run", "--wait")
-    assert "7 files, 9.0 MiB would be restored" in done.out
-    assert Asked("POST", "/v1/jobs", known.asked[1].body) == known.asked[1]
+    assert "7 files and folders, 9.0 MiB would be restored" in done.out
+    assert Asked("POST", "/v1/jobs", known.asked[2].body) == known.asked[2]
     assert asked_spec(known)["spec"]["dry_run"] is True

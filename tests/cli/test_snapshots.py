@@ -82,13 +82,14 @@ def test_a_stale_list_is_told_with_the_reason_and_the_remedy(command: Command, s
     lists = (
         samples.list_state(stale=True),
         samples.list_state(repo="far", at=None, note="no host of it is online"),
+        samples.list_state(repo="near", at=None, note="no host of it is online"),
         samples.list_state(repo="new", at=None, stale=True, job_id=JOB),
     )
     server.on("GET", "/v1/snapshots?limit=50", samples.snapshots(lists=lists))
     assert command("snapshot", "list").err.splitlines() == [
         "no such snapshots",
         "main: listed 5 d ago, and changed since: --refresh lists it anew",
-        "far: never listed yet: no host of it is online",
+        "far, near: never listed yet: no host of it is online",
         "new: never listed yet (job 3f2a91c0 lists it now)",
     ]
 

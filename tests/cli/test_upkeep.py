@@ -47,7 +47,7 @@ from restic_manager.domain.specs import (
 from restic_manager.protocol import api
 from tests.cli import samples
 from tests.cli.conftest import Command
-from tests.cli.listings import EVENTS, answers, asked_spec, ended, listing
+from tests.cli.listings import EVENTS, JOB, answers, asked_spec, ended, listing
 from tests.cli.stub_server import Stream, StubServer
 from tests.cli.test_terminal import terminal
 
@@ -310,7 +310,7 @@ def test_forget_preview_shows_what_goes_and_why_the_rest_stays(command: Command,
     answers(server, job, *fates)
     server.on("POST", "/v1/schedules/nightly/forget-preview", (201, [ended(Status.QUEUED, kind=Kind.FORGET)]))
     done = command("schedule", "forget-preview", "nightly", "--host", "web1")
-    assert (done.code, done.err) == (0, "web1: 2 snapshots would go, 1 stay\n")
+    assert (done.code, done.err) == (0, "web1: 2 snapshots would go, 1 stays\n")
     assert server.asked[0].body == {"host": "web1"}
     lines = done.out.splitlines()
     assert [line.split()[:2] for line in lines[1:4]] == [
@@ -332,6 +332,22 @@ def test_a_preview_that_fails_on_a_host_is_exit_1(command: Command, server: Stub
     done = command("schedule", "forget-preview", "nightly")
     assert done.code == 1
     assert "lock abababab of nas1, pid 77, root, since" in done.err
+    assert done.out == "", "what failed says nothing of snapshots"
+
+
+def test_a_preview_that_nobody_waits_for_is_cancelled(
+    command: Command, server: StubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    server.on("POST", "/v1/schedules/nightly/forget-preview", (201, [ended(Status.QUEUED, kind=Kind.FORGET)] * 2))
+    taken = (200, ended(Status.CANCELLED, kind=Kind.FORGET))
+    over = (409, {"error": {"code": "conflict", "message": "it is over"}})
+    server.on("POST", f"/v1/jobs/{JOB}/cancel", over, taken)
+    monkeypatch.setattr("restic_manager.cli.listing.collected", interrupted)
+    assert command("schedule", "forget-preview", "nightly").code == 130
+    assert [asked.path for asked in server.asked[1:]] == [f"/v1/jobs/{JOB}/cancel"] * 2
 
 
 # -- repositories -----------------------------------------------------------------------------------------------------
@@ -513,7 +529,10 @@ WORDS: list[tuple[Any, str]] = [
         "1.0 GiB (restore-size), 2 snapshots, 5 files",
     ),
     (RestoreStats(), "restored"),
-    (RestoreStats(files_restored=2, errors=1, verified=2), "2 files restored, 1 error, 2 read again and right"),
+    (
+        RestoreStats(files_restored=2, errors=1, verified=2),
+        "2 files and folders restored, 1 error, 2 read again and right",
+    ),
     (
         VerifyStats(snapshot=S, files=20, size=5 << 20, live=18, changed=2),
         "20 files, 5.0 MiB of deadbeef restored and right, 18 with the host's own (2 changed since)",

@@ -406,6 +406,13 @@ async def test_restore_in_place(world: World) -> None:
     assert outcome.status is Status.SUCCEEDED, outcome
     assert (world.data / "one").read_text() == "one\n"
     assert (world.data / "extra").exists()
+    # 0.14 says nothing of it: what is there already must not pass for what was restored.
+    nothing = await world.run(RestoreSpec(snapshot=first, in_place=True, paths=(f"{world.data}/no", f"{world.data}x")))
+    assert (nothing.status, code_of(nothing)) == (Status.FAILED, "nothing_restored")
+    over = RestoreSpec(snapshot=first, target=str(world.data), paths=("/not/there",), overwrite="always")
+    assert code_of(await world.run(over)) == "nothing_restored"
+    one_of_two = RestoreSpec(snapshot=first, in_place=True, paths=("/not/there", f"{world.data}/one"))
+    assert (await world.run(one_of_two)).status is Status.SUCCEEDED
     (world.data / "one").write_text("newer!")
     choices = RestoreSpec(
         snapshot=first, in_place=True, paths=(str(world.data),), overwrite="if-newer", delete=True, dry_run=True

@@ -155,6 +155,13 @@ async def test_a_stale_list_says_why_it_is_not_made_anew(listed: Api) -> None:
     assert told.note is not None
     assert told.note.endswith("could not list it at 2026-03-01 12:00 UTC: no route to host")
     assert told.job_id is None
+    missing = Failure(code="repo_missing", message="There is no repository at this URL. If it was never …")
+    await store.write(
+        lambda tx: ended(
+            tx, SnapshotsSpec(), host_id=web.id, repo_id=repo_id, sent=at(40), status=Status.FAILED, error=missing
+        )
+    )
+    assert (await state()).note == "there was no repository at its URL when that was tried last"
     asked = await state("?refresh=1")
     assert asked.job_id is not None
     job = await listed.well("GET", f"jobs/{asked.job_id}")

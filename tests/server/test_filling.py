@@ -10,7 +10,7 @@ import pytest
 from trio.testing import MockClock
 
 from restic_manager.domain.errors import ConflictError, InputError, NotFoundError
-from restic_manager.domain.model import BackupSpec, Failure, InitSpec, Kind, Outcome, Spec, Status
+from restic_manager.domain.model import BackupSpec, Failure, InitSpec, Kind, Limits, Outcome, Spec, Status
 from restic_manager.domain.results import CheckStats
 from restic_manager.domain.retention import Retention
 from restic_manager.domain.specs import (
@@ -237,6 +237,16 @@ async def test_limits_of_a_wish_travel_with_it(tmp_path: Path, autojump_clock: M
         await wish(world, PruneSpec(), "a", time_limit=60, lock_wait=30)
         limits = (await agents["a"].hear(CommandRun)).limits
         assert (limits.time_limit, limits.lock_wait, limits.stall_limit) == (60, 30, None)
+
+
+async def test_every_order_says_how_long_a_lock_is_waited_for(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with fleet(tmp_path, "a") as (world, agents):
+        for spec, wait in ((LsSpec(), 30), (PruneSpec(), 60), (BackupSpec(paths=("/etc",)), 300)):
+            job_id = await wish(world, spec, "a")
+            order = await agents["a"].hear(CommandRun)
+            assert (order.job_id, order.limits) == (job_id, Limits(lock_wait=wait))
+            assert (await world.job(job_id)).limits == Limits(), "what was asked for stays what it was"
+            await ends(agents["a"], order)
 
 
 async def test_a_preview_says_what_would_go_host_by_host(tmp_path: Path, autojump_clock: MockClock) -> None:

@@ -159,6 +159,26 @@ async def test_a_listing_is_followed_as_it_comes(tmp_path: Path, autojump_clock:
         assert follower.ended
 
 
+async def test_who_waits_for_rows_is_told_what_their_job_waits_for(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with open_world(tmp_path) as world:
+        host_id, repo_id = await world.join("web1"), await world.repo()
+        job_id = await want(world, host_id, repo_id)
+        follower = Follower(build_api(world.services), job_id, "?follow=1", what="rows", decoder=_line)
+        world.nursery.start_soon(follower.run)
+        told = await follower.next()
+        assert isinstance(told, JobEvent)
+        assert (told.job.status, told.job.waits_for) == ("queued", "web1 to come online")
+        await trio.sleep(60)
+        assert not follower.ended
+        async with world.agent(host_id, **KINDS) as agent:
+            order = await agent.hear(CommandRun)
+            await agent.acked(await agent.start(order))
+            await give(agent, job_id, 1, nodes(1, 2))
+            assert (await follower.next()).rows == nodes(1, 2), "it is told once, and not that it is about to begin"
+            await agent.finish(order, listed(2))
+            assert job_in(await follower.rest()).status == "succeeded"
+
+
 async def test_a_slow_listener_holds_up_nobody_and_misses_nothing(tmp_path: Path, autojump_clock: MockClock) -> None:
     async with listing(tmp_path) as (world, agent, order):
         follower = Follower(build_api(world.services), order.job_id, "?follow=1", what="rows", decoder=_line)

@@ -469,7 +469,10 @@ async def test_a_set_says_everything_the_agent_needs(store: Store) -> None:
         effective_from=START,
         decided_through=None,
         standing_order=StandingOrder(
-            spec=schedule.spec, repo=access, restic_host="web1", limits=Limits(time_limit=7200, stall_limit=1800)
+            spec=schedule.spec,
+            repo=access,
+            restic_host="web1",
+            limits=Limits(time_limit=7200, stall_limit=1800, lock_wait=300),
         ),
     )
     assert (await told(store, "web2"))[1:] == ([], [])

@@ -105,7 +105,10 @@ class RowsEvent(Struct, frozen=True, kw_only=True, tag="rows", tag_field="event"
 
 
 RowsLine = RowsEvent | ProgressEvent | JobEvent
-"""One line of `GET /v1/jobs/{id}/rows`, which is JSON lines; the last is the job as it ended."""
+"""One line of `GET /v1/jobs/{id}/rows`, which is JSON lines; the last is the job as it ended.
+
+A job that waits a while before it begins is told, too, whenever what it waits for is something else.
+"""
 
 
 class JobRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -7,9 +7,11 @@ last line. It refuses to know what rows are.
 
 from __future__ import annotations
 
+import math
 from typing import Final, NamedTuple
 
 import msgspec
+import trio
 from msgspec import Struct
 from sqlalchemy import Connection
 
@@ -21,6 +23,8 @@ from restic_manager.server.services import Services
 from restic_manager.server.store import job_rows, listings
 from restic_manager.server.store.listings import Chunk
 
+QUIET: Final = 1.0
+"""Seconds that a job may wait for something before its listener is told what for."""
 _encoder: Final = msgspec.json.Encoder()
 
 
@@ -43,10 +47,12 @@ async def follow_rows(services: Services, job_id: str, emit: Emit, *, after: int
     """Given a job, emit its rows beyond the first `after`, and last the job; with `follow` until it has ended.
 
     Rows that are taken away meanwhile (a listener slower than an hour) end it: the job says that they are gone. A
-    server that stops ends it before the job has, with all there is to tell by then.
+    server that stops ends it before the job has, with all there is to tell by then. A job that waits for something a
+    while is emitted, too, each time that is something else.
     """
     hub = services.hub
     progress: Progress | None = None
+    told: str | None = None
 
     def look(tx: Connection) -> _Look:
         row = job_rows.get(tx, job_id)
@@ -69,4 +75,9 @@ async def follow_rows(services: Services, job_id: str, emit: Emit, *, after: int
             if view.progress is not None and view.progress != progress:
                 progress = view.progress
                 await emit(_encoder.encode_lines([ProgressEvent(job_id=job_id, progress=progress)]))
-            await bell.wait()
+            news = view.waits_for is not None and view.waits_for != told
+            with trio.move_on_after(QUIET if news else math.inf) as patience:
+                await bell.wait()
+            if patience.cancelled_caught:
+                told = view.waits_for
+                await emit(_encoder.encode_lines([JobEvent(job=view)]))

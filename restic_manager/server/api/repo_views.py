@@ -101,6 +101,8 @@ def why_not(failed: Mapping[str, Failed], repo_id: str) -> str | None:
     last = failed.get(repo_id)
     if last is None:
         return None
+    if last.error is not None and last.error.code == "repo_missing":
+        return "there was no repository at its URL when that was tried last"
     why = "no reason was given" if last.error is None else last.error.message
     return f"job {last.job_id[:8]} could not list it at {last.at:%Y-%m-%d %H:%M} UTC: {why}"
 

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Struct
 from sqlalchemy import Connection, func, select
 
+from restic_manager.domain.lock_waits import with_lock_wait
 from restic_manager.domain.model import Kind, Offline, RepoAccess, Timing, Turn
 from restic_manager.protocol.codec import encode_entry
 from restic_manager.protocol.messages import (
@@ -123,7 +124,7 @@ def schedule_set(
                 spec=schedule.spec,
                 repo=opened[schedule.repo_id],
                 restic_host=host.restic_host,
-                limits=schedule.limits,
+                limits=with_lock_wait(schedule.limits, schedule.kind),
             )
         entries.append(
             Entry(
