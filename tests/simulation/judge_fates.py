@@ -78,8 +78,8 @@ class _Ledger:
         covered = self._slots.of(owned[0], told.first - SECOND, told.last)
         fuzz = self._fuzz(told.pair)
         least, most = self._counts(told, fuzz)
-        # What a copy of the server has forgotten, the hosts went by: nothing in it explains what they tell of then. They
-        # tell of it in their own time: by a clock that is slow, a slot is named earlier than the copy was made.
+        # What a copy of the server has forgotten, the hosts went by: nothing in it explains what they tell of then.
+        # They tell of it in their own time: by a slow clock, of slots from before the copy was made.
         forgotten = any(since - fuzz <= told.first <= until for since, until in self._restores)
         if not (least <= told.count <= most or (least == 0 and (told.count == len(covered) or forgotten))):
             yield f"fate counts {told.count}, {least} to {most} slots are in it"
