@@ -17,7 +17,8 @@ from tests.simulation.workers import Order, Played, open_workers, play
 def _tell(played: Played) -> None:
     result, short = played.result, played.short
     print(
-        f"seed {result.seed}: {result.slots} slots, {result.runs} runs, {dict(result.fates)}, "
+        f"seed {result.seed}: {result.slots} slots, {result.runs} runs, {dict(result.kinds)}, "
+        f"{result.beside} at once, {dict(result.fates)}, "
         f"{sum(result.applied.values())} faults, {len(result.violations)} violations, {result.seconds:.1f} s",
         flush=True,
     )

@@ -146,7 +146,10 @@ def _busy_throughout(record: Record, host_id: str | None, begin: datetime, end: 
     runs = [
         (at(job["started_at"]), at(job["finished_at"]))
         for job in record.jobs.values()
-        if job["host_id"] == host_id and job["started_at"] is not None and job["finished_at"] is not None
+        if job["host_id"] == host_id
+        and job["started_at"] is not None
+        and job["finished_at"] is not None
+        and job["kind"] != "snapshots"  # that only reads: a backup runs beside it
     ]
     for started, finished in sorted(runs):
         if started <= busy_until + _BETWEEN:

@@ -79,7 +79,8 @@ class _Ledger:
         fuzz = self._fuzz(told.pair)
         least, most = self._counts(told, fuzz)
         # What a copy of the server has forgotten, the hosts went by: nothing in it explains what they tell of then.
-        forgotten = any(since <= told.first <= until for since, until in self._restores)
+        # They tell of it in their own time: by a slow clock, of slots from before the copy was made.
+        forgotten = any(since - fuzz <= told.first <= until for since, until in self._restores)
         if not (least <= told.count <= most or (least == 0 and (told.count == len(covered) or forgotten))):
             yield f"fate counts {told.count}, {least} to {most} slots are in it"
         if told.first <= min(one.begins for one in owned) - fuzz and not forgotten:

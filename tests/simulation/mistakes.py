@@ -15,6 +15,7 @@ from restic_manager.agent import schedule_rows
 from restic_manager.agent.slots import Slots
 from restic_manager.agent.tracking import Change
 from restic_manager.domain import planning
+from restic_manager.domain.dispatching import Queued
 from restic_manager.domain.planning import Mark
 from restic_manager.protocol.messages import Ack, DurableReport
 from restic_manager.server import intake, reports
@@ -112,6 +113,13 @@ def _reports_dropped() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _nobody_alone() -> Iterator[None]:
+    """The server gives what needs a repository to itself a place like any other job."""
+    with mock.patch.object(Queued, "needs_all", property(lambda _job: False)):
+        yield
+
+
 _MISTAKES: Final[dict[str, Callable[[], AbstractContextManager[None]]]] = {
     "watermark order": _watermark_first,
     "ack before commit": _ack_first,
@@ -119,4 +127,5 @@ _MISTAKES: Final[dict[str, Callable[[], AbstractContextManager[None]]]] = {
     "baseline per host": _baseline_before,
     "silent coalescing": _silent_ranges,
     "dropped reports": _reports_dropped,
+    "nobody alone": _nobody_alone,
 }

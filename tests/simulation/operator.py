@@ -28,6 +28,8 @@ CRONS: Final = (
     "*/10 1-3 * * *",
 )
 OVERLAPS: Final = ("queue", "skip")
+RETAINING: Final = 0.3
+"""So many schedules keep by rules: after each good backup of theirs the server has something forgotten."""
 
 
 class Operator:
@@ -94,6 +96,9 @@ class Operator:
             "offline": dice.choice(("run", "run", "wait")),
             "max_lateness": dice.choice((None, None, None, 1_800, 7_200)),
         } | self.targets(dice)
+        keep = self._setting.dice(f"retention/{draw}")
+        if keep.random() < RETAINING:
+            body["retention"] = {"last": keep.randint(1, 5)}
         return body
 
     def zone(self, dice: random.Random) -> str:

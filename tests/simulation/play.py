@@ -45,6 +45,10 @@ class Result:
     days: float
     slots: int = 0
     runs: int = 0
+    kinds: Counter[str] = field(default_factory=Counter)
+    """Runs of each kind."""
+    beside: int = 0
+    """The most that were on one repository at once by the server's order."""
     fates: Counter[str] = field(default_factory=Counter)
     applied: Counter[str] = field(default_factory=Counter)
     repeated: int = 0

@@ -7,31 +7,43 @@ little else as possible.
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Final, Literal
 
 import trio
 
 from restic_manager.agent.joblog import Stream
 from restic_manager.domain.errors import UnreachableError
-from restic_manager.domain.model import BackupSpec, BackupStats, Failure, Outcome, Progress, Status
-from restic_manager.domain.results import Row
+from restic_manager.domain.model import BackupSpec, BackupStats, Failure, Kind, Outcome, Progress, Status, kind_of
+from restic_manager.domain.results import ForgetStats, ListStats, Row, SnapshotRow
 from restic_manager.protocol.messages import CommandRun
 
 HANG_AT_MOST: Final = 2_400.0
 """Seconds a hanging run takes when nobody cancels it."""
+READING_AT_ONCE: Final = 4
+"""What only reads may run beside a host's heavy job, so many at once."""
+LISTED: Final = 10
+"""A repository has its newest snapshots and no others: so long lists would take more time than they tell."""
 How = Literal["succeeded", "warning", "failed", "hang"]
 
 
 @dataclass
 class Run:
-    """One start of restic. `lines`: what it wrote, in order. `outcome`: what it told its agent, None if cut off."""
+    """One start of restic. `lines`: what it wrote, in order. `outcome`: what it told its agent, None if cut off.
+
+    `ordered`: when the server's order for it came, None if the host began by itself. `until`: when it was over.
+    """
 
     job_id: str
     host: str
     life: int
     at: float
+    kind: Kind
+    repo_id: str
+    ordered: float | None = None
+    until: float | None = None
     lines: list[tuple[Stream, str]] = field(default_factory=list)
     outcome: Outcome | None = None
     cut_off: bool = False
@@ -44,6 +56,7 @@ class Book:
     runs: list[Run] = field(default_factory=list)
     by_job: dict[str, list[Run]] = field(default_factory=dict)
     snapshots: dict[str, str] = field(default_factory=dict)
+    saved: dict[str, list[SnapshotRow]] = field(default_factory=dict)
     repos: set[str] = field(default_factory=set)
     violations: list[str] = field(default_factory=list)
 
@@ -57,13 +70,25 @@ class PretendRestic:
     """restic on one host, for one life of its agent."""
 
     def __init__(
-        self, book: Book, host: str, life: int, seed: int, *, repo_missing: bool, note: Callable[[str], None]
+        self,
+        book: Book,
+        host: str,
+        life: int,
+        seed: int,
+        *,
+        repo_missing: bool,
+        orders: Mapping[str, float],
+        now: Callable[[], datetime],
+        note: Callable[[str], None],
     ) -> None:
+        """`orders`: when the server's order for each job came to this host. `now`: its wall clock."""
         self._book = book
         self._host = host
         self._life = life
         self._seed = seed
         self._repo_missing = repo_missing
+        self._orders = orders
+        self._clock = now
         self._note = note
         self.now: list[Run] = []
 
@@ -77,21 +102,35 @@ class PretendRestic:
         on_spawned: Callable[[int], None],
         stop: trio.Event,
     ) -> Outcome:
-        run = Run(order.job_id, self._host, self._life, trio.current_time())
-        if self.now:
-            self._book.violations.append(f"{self._host}: two restics at once: {run.job_id} and {self.now[0].job_id}")
+        run = Run(
+            order.job_id,
+            self._host,
+            self._life,
+            trio.current_time(),
+            kind_of(order.spec),
+            order.repo.repo_id,
+            self._orders.get(order.job_id),
+        )
+        beside = [other for other in self.now if other.kind.reading == run.kind.reading]
+        if len(beside) >= (READING_AT_ONCE if run.kind.reading else 1):
+            self._book.violations.append(f"{self._host}: too many at once: {run.job_id} beside {beside[0].job_id}")
         self._book.open(run)
         self.now.append(run)
         on_spawned(1_000 + len(self._book.runs))
-        self._note(f"restic starts {order.job_id[:8]} slot {order.scheduled_at}")
+        what = f"slot {order.scheduled_at}" if order.scheduled_at is not None else run.kind.value
+        self._note(f"restic starts {order.job_id[:8]} {what}")
         try:
-            outcome = await self._go(order, run, on_lines, on_progress, stop)
+            if isinstance(order.spec, BackupSpec):
+                outcome = await self._back_up(order, run, on_lines, on_progress, stop)
+            else:
+                outcome = await self._do(order, run, on_rows)
         except trio.Cancelled:
             run.cut_off = True
             self._note(f"restic cut off {order.job_id[:8]}")
             raise
         finally:
             self.now.remove(run)
+            run.until = trio.current_time()
         run.outcome = outcome
         self._note(f"restic ends {order.job_id[:8]} {outcome.status}")
         return outcome
@@ -107,9 +146,43 @@ class PretendRestic:
 
     def _dice(self, order: CommandRun, what: str = "") -> random.Random:
         path = order.spec.paths[0] if isinstance(order.spec, BackupSpec) else order.spec.__class__.__name__
-        return random.Random(f"{self._seed}/{self._host}/{path}/{order.scheduled_at}/{what}")
+        # What has no slot is asked for again and again, and does not go the same way each time.
+        moment = order.scheduled_at or f"{trio.current_time():.0f}"
+        return random.Random(f"{self._seed}/{self._host}/{path}/{moment}/{what}")
 
-    async def _go(
+    async def _do(self, order: CommandRun, run: Run, on_rows: Callable[[Sequence[Row]], Awaitable[None]]) -> Outcome:
+        """Do what is no backup: make a repository, list it, or forget in it."""
+        dice, repo_id = self._dice(order), run.repo_id
+        await trio.sleep(dice.uniform(1, 20))
+        if run.kind is Kind.INIT:
+            return self._init(repo_id)
+        if self._repo_missing and repo_id not in self._book.repos:
+            return _failed("repo_missing", 10)
+        if dice.random() < 0.1:
+            return _failed("restic_failed", 1)
+        saved = self._book.saved.setdefault(repo_id, [])
+        match run.kind:
+            case Kind.SNAPSHOTS:
+                rows = tuple(saved)
+                await on_rows(rows)
+                return Outcome(status=Status.SUCCEEDED, exit_code=0, result=ListStats(rows=len(rows)))
+            case Kind.FORGET:
+                own = [row for row in saved if row.hostname == order.restic_host]
+                gone = own[:-1]
+                self._book.saved[repo_id] = [row for row in saved if row not in gone]
+                told = ForgetStats(kept=len(own) - len(gone), removed=len(gone), removed_ids=tuple(r.id for r in gone))
+                return Outcome(status=Status.SUCCEEDED, exit_code=0, result=told)
+            case _:
+                self._book.violations.append(f"{self._host}: nobody has asked for {run.kind.value}: {run.job_id}")
+                return _failed("unsupported", 1)
+
+    def _init(self, repo_id: str) -> Outcome:
+        if repo_id in self._book.repos:
+            return _failed("repo_exists", 1)
+        self._book.repos.add(repo_id)
+        return Outcome(status=Status.SUCCEEDED, exit_code=0)
+
+    async def _back_up(
         self,
         order: CommandRun,
         run: Run,
@@ -118,12 +191,6 @@ class PretendRestic:
         stop: trio.Event,
     ) -> Outcome:
         dice = self._dice(order)
-        if not isinstance(order.spec, BackupSpec):
-            await trio.sleep(dice.uniform(1, 20))
-            if order.repo.repo_id in self._book.repos:
-                return _failed("repo_exists", 1)
-            self._book.repos.add(order.repo.repo_id)
-            return Outcome(status=Status.SUCCEEDED, exit_code=0)
         if self._repo_missing and order.repo.repo_id not in self._book.repos:
             await trio.sleep(dice.uniform(0.1, 3))
             return _failed("repo_missing", 10)
@@ -150,6 +217,8 @@ class PretendRestic:
             return _failed("restic_failed", 1)
         snapshot = f"{dice.getrandbits(64):016x}"
         self._book.snapshots[order.job_id] = snapshot
+        row = SnapshotRow(id=snapshot, time=self._clock(), hostname=order.restic_host)
+        self._book.saved[run.repo_id] = [*self._book.saved.get(run.repo_id, ()), row][-LISTED:]
         await trio.sleep(dice.uniform(0, 2))  # the snapshot is saved, nobody has been told yet
         return Outcome(
             status=Status.SUCCEEDED if how == "succeeded" else Status.WARNING,

@@ -15,7 +15,10 @@ from tests.simulation.enumerated import Interval, at
 
 @dataclass(frozen=True)
 class Record:
-    """The server's rows. set_aside: the text of all it quarantined; early: of what it took for told too early."""
+    """The server's rows. set_aside: the text of all it quarantined; early: of what it took for told too early.
+
+    retaining: the ids of schedules that keep by rules.
+    """
 
     intervals: list[Interval]
     fates: list[Any]
@@ -23,6 +26,7 @@ class Record:
     chunks: dict[str, list[Any]] = field(default_factory=dict)
     set_aside: str = ""
     early: str = ""
+    retaining: frozenset[str] = frozenset()
     acked: Mapping[tuple[str, str], int] = field(default_factory=dict)
 
 
@@ -41,6 +45,9 @@ def read(path: Path) -> Record:
             chunks=chunks,
             set_aside=" ".join(row["frame"] for row in quarantine),
             early=read_early(db),
+            retaining=frozenset(
+                schedule_id for (schedule_id,) in db.execute("SELECT id FROM schedules WHERE retention IS NOT NULL")
+            ),
             acked=_acked(db),
         )
 

@@ -25,7 +25,7 @@ from restic_manager.agent.tool import ResticFacts
 from restic_manager.domain.errors import ManagerError, UnreachableError
 from restic_manager.link import Link, dial
 from restic_manager.protocol import codec
-from restic_manager.protocol.messages import Ack
+from restic_manager.protocol.messages import Ack, CommandRun
 from restic_manager.secrets import Sealer
 from tests.simulation.clocks import MachineClock
 from tests.simulation.fuse import Fuse
@@ -80,6 +80,7 @@ class SimHost:
         self.lives = 0
         self.suspended = False
         self.acked: dict[str, int] = {}
+        self.orders: dict[str, float] = {}
         self._journal_id: str | None = None
         self.slots: Any = None
         self.runner: Any = None
@@ -150,7 +151,14 @@ class SimHost:
         )
         self.host_id, self.token = identity.host_id, None
         restic = PretendRestic(
-            self._book, self.name, self.lives, self._seed, repo_missing=self._repo_missing, note=self._note
+            self._book,
+            self.name,
+            self.lives,
+            self._seed,
+            repo_missing=self._repo_missing,
+            orders=self.orders,
+            now=self.clock.now,
+            note=self._note,
         )
         async with open_journal(self.journal, threads=False) as journal:
             commit = journal._commit
@@ -195,6 +203,8 @@ class SimHost:
             yield _Tapped(ours, heard)  # type: ignore[misc]  # it is the link, but for one listener
 
     def _heard(self, message: Any, *, restores: int) -> None:
+        if isinstance(message, CommandRun) and not message.recover:
+            self.orders[message.job_id] = trio.current_time()
         # What was under way from a server that has since been put back to a copy promises nothing any more.
         if isinstance(message, Ack) and restores == self._server.restores:
             if self._journal_id is None:

@@ -23,6 +23,7 @@ from restic_manager.server.hub import Hub
 from restic_manager.server.janitor import Janitor
 from restic_manager.server.services import Services
 from restic_manager.server.store.writer import open_store
+from restic_manager.server.upkeep import Upkeep
 from tests.simulation.clocks import MachineClock
 from tests.simulation.fuse import Fuse
 from tests.simulation.lines import End, Line
@@ -109,6 +110,7 @@ class SimServer:
                         self._door, self._connections = AgentsDoor(services), nursery
                         nursery.start_soon(services.dispatcher.run, name="dispatcher")
                         nursery.start_soon(Janitor(services).run, name="janitor")
+                        nursery.start_soon(Upkeep(services).run, name="upkeep")
                         task_status.started()
                         await trio.sleep_forever()
         except* Exception:

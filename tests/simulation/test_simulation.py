@@ -52,6 +52,7 @@ PLANTED: Final = {
     "baseline per host": _Planted(Order(_one_host(3, 0.02)), ("a fate from before its revision",)),
     "silent coalescing": _Planted(Order(_one_host(2, 0.05, "edit_timing", "toggle")), ("nobody tells of", "no fate")),
     "dropped reports": _Planted(Order(_one_host(3, 0.02)), ("never ended",)),
+    "nobody alone": _Planted(Order(Setting(3, 0.02, hosts=3)), ("not alone on its repository",)),
 }
 CLEAN: Final = {seed: Setting(seed, 0.08, hosts=2, kinds=ALL) for seed in (14, 15, 19)}
 REPLAYED: Final = Order(Setting(19, 0.05, hosts=2, kinds=ALL), full_trace=True)
