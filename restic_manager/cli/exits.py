@@ -6,10 +6,13 @@ said.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from restic_manager.domain.errors import ManagerError
 from restic_manager.domain.model import Status
+
+if TYPE_CHECKING:
+    from restic_manager.protocol.api import JobView
 
 DONE: Final = 0
 FAILED: Final = 1
@@ -47,7 +50,12 @@ _BY_STATUS: Final[dict[Status, int]] = {
     Status.CANCELLED: FAILED,
     Status.INTERRUPTED: FAILED,
 }
-_WORST_FIRST: Final = (INTERRUPTED, FAILED, UNREACHABLE, WARNING, DONE)
+_WORST_FIRST: Final = (INTERRUPTED, FAILED, USAGE, UNREACHABLE, WARNING, DONE)
+_WISHES: Final = frozenset(
+    {"restore_target", "nothing_restored", "snapshot_missing", "path_missing", "not_a_file", "file_too_large"}
+    | {"invalid_input", "restic_too_old", "no_retention"}
+)
+"""The codes of failures that only the host could find in what was asked for. Nothing was changed, nor ever will be."""
 
 
 def of_error(error: ManagerError) -> int:
@@ -58,6 +66,12 @@ def of_error(error: ManagerError) -> int:
 def of_status(status: Status) -> int:
     """Given how a job ended, return the exit code; a job that has not ended yet was at least taken (0)."""
     return _BY_STATUS.get(status, DONE)
+
+
+def of_job(job: JobView) -> int:
+    """Given a job, return the exit code; a wish of an operator's that cannot be done as it is counts as wrong input."""
+    wrong = job.status is Status.FAILED and job.error is not None and job.error.code in _WISHES
+    return USAGE if wrong and job.schedule is None else of_status(job.status)
 
 
 def worst(codes: list[int]) -> int:

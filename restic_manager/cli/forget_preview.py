@@ -63,10 +63,11 @@ def preview(
         _give_up(operator, jobs)
         raise
     code = exits.worst(codes)
+    well = code in {exits.DONE, exits.WARNING}
     if not operator.as_json:
-        if fates or code != exits.FAILED:
+        if fates or well:
             _table(operator, fates)
-    elif fates or code != exits.FAILED:
+    elif fates or well:
         screen.data(fates)
     return code
 

@@ -92,8 +92,12 @@ def show(operator: Operator, job_id: IdArgument) -> None:
     job = operator.client.job(job_id)
     if operator.as_json:
         operator.screen.data(job)
-    else:
-        operator.screen.fields(_page(job, operator.now()))
+        return
+    from msgspec.structs import replace
+
+    from restic_manager.cli.spec_names import with_names
+
+    operator.screen.fields(_page(replace(job, spec=with_names(operator.client, job.spec)), operator.now()))
 
 
 add_run(app)

@@ -151,6 +151,17 @@ def must_be_meant(operator: Operator, spec: Spec, *, yes: bool) -> None:
     raise InputError(f"{what}, and nobody can be asked here: say --yes if it is meant")
 
 
+def meant_again(operator: Operator, spec: Spec, repo: str, *, yes: bool) -> bool:
+    """Given what a schedule is to do, return whether it is meant; raise InputError where nobody can be asked that."""
+    from restic_manager.cli.spec_words import doing
+    from restic_manager.domain.specs import RestoreSpec
+
+    must_be_meant(operator, spec, yes=yes)
+    if not isinstance(spec, RestoreSpec) or not spec.in_place:
+        return True
+    return operator.agrees(f"{doing(spec, repo)}, over what is there, each time: is that meant?", yes=yes)
+
+
 def _question(spec: Spec, repo: str) -> str:
     """Return what a person is asked before this is done; nothing for what takes nothing away."""
     from restic_manager.cli.spec_words import doing
@@ -185,4 +196,4 @@ def _waited(operator: Operator, job: JobView) -> tuple[JobView, int]:
             operator.screen.row(row_line(row))
 
     job = drained(operator, job, show)
-    return job, exits.of_status(job.status)
+    return job, exits.of_job(job)

@@ -29,6 +29,7 @@ Rows = Generator[tuple[Row, ...], None, JobView]
 """The rows of a job, some at a time; its return value is the job as it ended."""
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
+_WELL: Final = (exits.DONE, exits.WARNING)
 INCOMPLETE: Final = "rows_lost"
 """The code of a listing of which rows are missing."""
 
@@ -131,10 +132,10 @@ def listed(operator: Operator, job: JobView, *, empty: str) -> int:
         raise
     code = verdict(operator, ended, count)
     if screen.as_json:
-        array.close(well=code != exits.FAILED)
-    elif not count and code != exits.FAILED:
+        array.close(well=code in _WELL)
+    elif not count and code in _WELL:
         screen.note(empty)
-    elif code != exits.FAILED and isinstance(ended.result, DiffStats):
+    elif code in _WELL and isinstance(ended.result, DiffStats):
         screen.note(result_words(ended.result))
     return code
 
@@ -195,7 +196,7 @@ def asked(operator: Operator, request: JobRequest) -> JobView:
 def verdict(operator: Operator, job: JobView, rows: int) -> int:
     """Given a job as it ended and how many rows came, say on standard error what went wrong; return the exit code."""
     screen = operator.screen
-    code = exits.of_status(job.status)
+    code = exits.of_job(job)
     if code == exits.DONE:
         expected = job.result.rows if isinstance(job.result, ListStats | DiffStats) else rows
         if rows >= expected:

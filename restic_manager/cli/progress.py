@@ -46,7 +46,7 @@ def wait_for(operator: Operator, jobs: list[JobView]) -> tuple[list[JobView], in
         left = "the job goes on" if len(jobs) == 1 else "the jobs go on"
         screen.note(f"no longer waiting; {left}: see `restic-manager job logs -f {short(latest[0].id)}`")
         raise
-    return ended, exits.worst([exits.of_status(job.status) for job in ended])
+    return ended, exits.worst([exits.of_job(job) for job in ended])
 
 
 def ending(job: JobView) -> str:

@@ -123,13 +123,16 @@ def offer(repo: RepoView) -> str:
     """Given a new repository, return how it can be looked after, as a command to paste and what it does."""
     needs = " --maintainer-url URL" if repo.append_only else ""
     way = "HOST needs a way to it that may delete (URL)\n" if repo.append_only else ""
-    return (
-        f"to prune {repo.name} weekly, check it daily (all its data every {SUBSET} days)\n"
-        f"and prove a restore weekly:\n{way}"
+    does = f"to prune {repo.name} weekly, check it daily (all its data every {SUBSET} days)\n"
+    command = (
         f"  restic-manager repo maintenance {repo.name} --maintainer HOST{needs} \\\n"
-        f"      --prune '{PRUNE}' --check '{CHECK}' --check-subset 1/{SUBSET} \\\n"
-        f"      --verify '{VERIFY}'"
+        f"      --prune '{PRUNE}' --check '{CHECK}' --check-subset 1/{SUBSET}"
     )
+    if repo.hosts:
+        return f"{does}and prove a restore weekly:\n{way}{command} \\\n      --verify '{VERIFY}'"
+    # There is nobody yet whose restore could be proven, and the server refuses to plan that.
+    later = f"and once hosts back up to it, prove a restore weekly: --verify '{VERIFY}'"
+    return f"{does[:-1]}:\n{way}{command}\n{later}"
 
 
 def checked_words(repo: RepoView, now: datetime) -> str:

@@ -58,7 +58,7 @@ def agreed(operator: Operator, snapshot: SnapshotView, request: JobRequest) -> i
         return None
     if host.online and has_dry_run(host):
         code = _counted(operator, request)
-        if code == exits.FAILED:
+        if code not in {exits.DONE, exits.WARNING}:
             return code
     if not spec.in_place:
         return None if operator.agrees(f"restore it to {spec.target} on {host.name}?", yes=False) else exits.DONE
@@ -119,6 +119,6 @@ def _counted(operator: Operator, request: JobRequest) -> int:
         operator.client.cancel_job(job.id)
         raise
     code = verdict(operator, job, 0)
-    if job.result is not None and code != exits.FAILED:
+    if job.result is not None and code in {exits.DONE, exits.WARNING}:
         operator.screen.note(f"dry run: {result_words(job.result)}")
     return code

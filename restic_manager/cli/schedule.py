@@ -61,12 +61,15 @@ def add(
     disabled: Annotated[bool, typer.Option("--disabled", help="Add it without running anything yet.")] = False,
     content: SpecOptions,
     keep: KeepOptions,
+    yes: YesOption = False,
 ) -> None:
     """Add a schedule, and say what will happen: in words, its next five slots, who is online, what is kept.
 
     Where: --host, --label or --all. When: --cron or --every. A missed slot is caught up with once; nothing runs twice.
-    Without --kind it is one of backups. An option that the kind does not have is refused.
+    Without --kind it is one of backups. An option that the kind does not have is refused. One that restores in place
+    asks on a terminal, and needs --yes elsewhere.
     """
+    from restic_manager.cli.job_run import meant_again
     from restic_manager.cli.schedule_request import check_new, keep_said, to_request, when_said
     from restic_manager.cli.schedule_view import announce
     from restic_manager.cli.spec_names import names_found
@@ -74,10 +77,12 @@ def add(
 
     chosen = kind_named(kind or "backup", scheduled=True)
     timing = when_said(when)
-    check_new(timing)
+    check_new(timing, chosen)
     kept = keep_said(keep, chosen)
     found = said(chosen, content, paths or (), scheduled=True, now=operator.now())
     spec = spec_of(chosen, found | names_found(operator.client, content))
+    if not meant_again(operator, spec, str(timing["repo"]), yes=yes):
+        return
     view = operator.client.add_schedule(to_request(name, spec, timing, kept, enabled=not disabled))
     if operator.as_json:
         operator.screen.data(view)
@@ -104,9 +109,12 @@ def show(operator: Operator, name: NameArgument) -> None:
     if operator.as_json:
         operator.screen.data(view)
         return
-    from restic_manager.cli.schedule_view import page
+    from msgspec.structs import replace
 
-    page(operator.screen, view, operator.now())
+    from restic_manager.cli.schedule_view import page
+    from restic_manager.cli.spec_names import with_names
+
+    page(operator.screen, replace(view, spec=with_names(operator.client, view.spec)), operator.now())
 
 
 @operator_command(
@@ -151,6 +159,7 @@ def edit(
     change of paths, tags, retention or targets leaves the slots as they are; one of the timing starts them anew from
     now. The kind stays.
     """
+    from restic_manager.cli.job_run import meant_again
     from restic_manager.cli.schedule_request import changed, keep_said, to_edit, when_said
     from restic_manager.cli.schedule_view import announce, differences
     from restic_manager.cli.spec_names import names_found
@@ -158,7 +167,8 @@ def edit(
 
     timing = when_said(when)
     nothing = SpecOptions(), KeepOptions()
-    if not (timing or path or keep_none or new_name is not None or disabled is not None) and (content, keep) == nothing:
+    idle = not (timing or path or keep_none or new_name is not None or disabled is not None)
+    if idle and (content, keep) == nothing and kind is None:
         raise InputError("say what to change: an option like --cron, --path or --name")
     before = operator.client.schedule(name)
     now_kind = same_kind(before.spec, kind)
@@ -172,6 +182,8 @@ def edit(
         name=new_name,
         enabled=None if disabled is None else not disabled,
     )
+    if request.spec and not meant_again(operator, request.spec, before.repo, yes=yes):
+        return
     lines = differences(before, changed(request))
     for line in lines:
         operator.screen.note(line)

@@ -47,8 +47,10 @@ def when_said(typed: WhenOptions) -> dict[str, Any]:
     return found | _where(typed)
 
 
-def check_new(when: dict[str, Any]) -> None:
+def check_new(when: dict[str, Any], kind: Kind) -> None:
     """Given what was said of a new schedule, raise InputError if it is not said when, where or where to."""
+    if kind is not Kind.BACKUP and when.get("offline") is Offline.RUN:
+        raise InputError(f"--offline run is for backups: a {kind} waits for the server; leave it out")
     if "cron" not in when:
         raise InputError("say when: --cron '30 2 * * *' or --every 6h")
     if "hosts" not in when:

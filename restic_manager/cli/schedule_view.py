@@ -10,7 +10,7 @@ from restic_manager.cli.keep_request import guard_words
 from restic_manager.cli.pausing import pause_words
 from restic_manager.cli.render import Column, Screen
 from restic_manager.cli.spec_words import doing, spec_lines
-from restic_manager.cli.text import amount, listing, moment, seconds_text, size, when
+from restic_manager.cli.text import amount, listing, moment, safe, seconds_text, size, when
 from restic_manager.domain.guards import Guards
 from restic_manager.domain.model import Kind
 from restic_manager.domain.retention import in_words
@@ -50,7 +50,7 @@ _COUNTED: Final[dict[str, Callable[[int], str]]] = {"retry": str, "exclude_large
 def announce(screen: Screen, view: ScheduleView, now: datetime) -> None:
     """Given a schedule just made or changed, say what will happen: in words, its next slots, and who is there."""
     screen.say(f"{view.name}: {view.words}" + ("" if view.enabled else " (disabled)"))
-    screen.say(f"{doing(view.spec, view.repo)}, on {rule_words(view)}")
+    screen.say(safe(f"{doing(view.spec, view.repo)}, on {rule_words(view)}"))
     if view.kind is Kind.BACKUP:
         screen.say(view.keeps or in_words(view.retention))
     if not view.enabled:
@@ -130,10 +130,11 @@ def local_words(local: str) -> str:
 def table(screen: Screen, views: Iterable[ScheduleView], now: datetime) -> None:
     """Given schedules, print them in a table."""
     screen.table(
-        ["NAME", "WHEN", "ZONE", "WHERE", "REPO", Column("NEXT", keep=True)],
+        ["NAME", "KIND", "WHEN", "ZONE", "WHERE", "REPO", Column("NEXT", keep=True)],
         (
             (
                 view.name,
+                view.kind,
                 view.cron,
                 view.timezone,
                 rule_words(view),

@@ -85,7 +85,7 @@ def _done(operator: Operator, spec: Spec, repo: str) -> int:
         from restic_manager.cli import exits
 
         operator.screen.data(job)
-        return exits.of_status(job.status)
+        return exits.of_job(job)
     code = verdict(operator, job, 0)
     if code == 0:
         operator.screen.say(ending(job))

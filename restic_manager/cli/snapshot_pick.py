@@ -19,6 +19,8 @@ from restic_manager.domain.errors import InputError, NotFoundError
 from restic_manager.protocol.api import ListState, SnapshotsView, SnapshotView
 
 LATEST: Final = "latest"
+NO_SNAPSHOT: Final = "no_snapshot"
+"""The code of a wish for a snapshot that is not there: wrong input, as the list has to be looked at again."""
 PATIENCE: Final = 60.0
 """Seconds that a list is waited for while it is made anew."""
 PAGE: Final = 1_000
@@ -83,13 +85,19 @@ def pick(
     """Given an id (or a beginning of it), or `latest` of what is named and not after `at`, return the snapshot.
 
     paths: `latest` is the newest that is of these, where there is one: a host may have schedules of several things.
-    Raise NotFoundError if there is none (in that repository), InputError if it is not of the host named.
+    Raise InputError if there is none (in that repository), or if it is not of the host named; NotFoundError if there is
+    no such host or repository.
     """
     if ref == LATEST:
         return _latest(operator, host=host, repo=repo, at=at, paths=paths)
     if at is not None:
         raise InputError(f"--at says which of several snapshots, and {ref} is one already: write `latest`")
-    found = operator.client.snapshot(ref, repo=repo)
+    try:
+        found = operator.client.snapshot(ref, repo=repo)
+    except NotFoundError as error:
+        if repo is not None:
+            operator.client.repo(repo)  # raises what is to be said if that is what is not there
+        raise InputError(error.message, code=NO_SNAPSHOT) from None
     if host is not None and not is_of(operator, found, host):
         raise InputError(
             f"snapshot {short(found.id)} is of {of_whom(found)}, not of {host}: leave --host out"
@@ -171,7 +179,8 @@ def _latest(
     if not view.snapshots:
         where = "" if repo is None else f" in {repo}"
         until = "" if at is None else f" at or before {at:%Y-%m-%d %H:%M:%S} UTC"
-        raise NotFoundError(f"there is no snapshot of {host}{where}{until}: `restic-manager snapshot list` shows them")
+        sentence = f"there is no snapshot of {host}{where}{until}: `restic-manager snapshot list` shows them"
+        raise InputError(sentence, code=NO_SNAPSHOT)
     of_these = (one for one in view.snapshots if all(_is_about(one, path) for path in paths))
     return next(of_these, view.snapshots[0])
 

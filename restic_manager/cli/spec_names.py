@@ -5,11 +5,36 @@ Owns which questions that takes. Which option belongs where is `spec_rules`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
+
+from msgspec.structs import replace
 
 from restic_manager.cli.spec_options import SpecOptions
 from restic_manager.cli.typed import NONE
 from restic_manager.client import Client
+from restic_manager.domain.errors import NotFoundError
+from restic_manager.domain.specs import Spec
+from restic_manager.protocol.api import RepoView, ScheduleView
+
+
+def with_names(client: Client, spec: Spec) -> Spec:
+    """Given a spec as it is kept, return it with names for a person in place of the ids of what is still there."""
+    found: dict[str, str] = {}
+    asks: dict[str, Callable[[str], RepoView | ScheduleView]] = {
+        "from_repo": client.repo,
+        "chunker_from": client.repo,
+        "schedule_id": client.schedule,
+    }
+    for field, ask in asks.items():
+        id_ = getattr(spec, field, None)
+        if id_ is not None:
+            try:
+                found[field] = ask(id_).name
+            except NotFoundError:
+                continue  # what was removed is known by its id alone
+    named: Spec = replace(spec, **found)
+    return named
 
 
 def names_found(client: Client, typed: SpecOptions) -> dict[str, Any]:

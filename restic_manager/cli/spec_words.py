@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Final
 
-from restic_manager.cli.text import amount, listing, short, size
+from restic_manager.cli.text import amount, listing, safe, short, size
 from restic_manager.domain.instants import instant_text
 from restic_manager.domain.retention import in_words
 from restic_manager.domain.specs import (
@@ -41,7 +41,7 @@ def _text(value: object) -> str:
         case bool():
             return "yes" if value else "no"
         case tuple():
-            return "\n".join(str(one) for one in value)
+            return "\n".join(safe(str(one)) for one in value)
         case datetime():
             return instant_text(value)
         case Part():
@@ -157,21 +157,34 @@ def doing(spec: Spec, repo: str) -> str:  # noqa: C901, PLR0911, PLR0912 - one s
                 f"at most {amount(spec.files, 'file')}, {size(spec.size)}"
             )
         case CopySpec():
-            return f"copies snapshots into {repo}"
+            which = amount(len(spec.snapshots), "snapshot") if spec.snapshots else "the snapshots it does not have yet"
+            return f"copies {which}{_of(spec.restic_host)} into {repo}"
         case LsSpec():
             return f"lists {spec.path} in {_one(spec.snapshot)} of {repo}"
         case FindSpec():
             return f"finds {listing(list(spec.patterns))} in {repo}"
         case DiffSpec():
-            return f"compares two snapshots of {repo}"
+            return (
+                f"compares {'the two newest' if spec.old is None else 'two'} snapshots{_of(spec.restic_host)} in {repo}"
+            )
         case TagSpec():
-            return f"changes tags of snapshots of {repo}"
+            changes = [f"{word} the tag {listing(list(tags))}" for word, tags in _tags(spec) if tags]
+            which = amount(len(spec.snapshots), "snapshot") if spec.snapshots else "the newest snapshot"
+            return f"{' and '.join(changes)}: {which}{_of(spec.restic_host)} in {repo}"
         case SnapshotsSpec():
             return f"lists the snapshots of {repo}"
         case LocksSpec():
             return f"lists the locks of {repo}"
         case _:
             return f"reads {spec.path} in {_one(spec.snapshot)} of {repo}"
+
+
+def _tags(spec: TagSpec) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    return ("adds", spec.add), ("takes away", spec.remove)
+
+
+def _of(restic_host: str | None) -> str:
+    return "" if restic_host is None else f" of {restic_host}"
 
 
 def _one(snapshot: str | None) -> str:

@@ -236,4 +236,5 @@ def query_text(asked: Mapping[str, object]) -> str:
 
 
 def _not_utf8(text: str) -> InputError:
-    return InputError(f"{text!r} is not UTF-8 text")
+    shown = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return InputError(f"'{shown}' is not UTF-8 text: only paths may be that; write it in UTF-8")

@@ -63,6 +63,11 @@ def check_scheduled(spec: Spec, kind: Kind) -> None:
         raise InputError("removing all locks, living ones too, is for a person to say: `restic-manager repo unlock`")
     if isinstance(spec, ForgetSpec) and spec.snapshots:
         raise InputError("a schedule cannot remove certain snapshots again and again: `restic-manager snapshot forget`")
+    if isinstance(spec, RestoreSpec) and spec.target is not None and spec.overwrite is None:
+        raise InputError(
+            f"a schedule that restores to {spec.target} finds there what it has restored before: say what happens to"
+            " that (--overwrite always, if-changed, if-newer or never)"
+        )
 
 
 def other_repo(spec: Spec) -> str | None:

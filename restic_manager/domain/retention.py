@@ -166,13 +166,13 @@ def in_words(policy: Retention | None) -> str:
     for name, unit in _UNIT.items():
         count = getattr(policy, name)
         if count is not None:
-            parts.append(f"one a {unit} for the last {_plural(count, unit)} with snapshots")
+            parts.append(f"one {_a(unit)} for the last {_plural(count, unit)} with snapshots")
     if policy.within is not None:
         parts.append(f"everything of the last {_span_words(policy.within)}")
     for name, unit in _UNIT.items():
         within = getattr(policy, f"within_{name}")
         if within is not None:
-            parts.append(f"one a {unit} of the last {_span_words(within)}")
+            parts.append(f"one {_a(unit)} of the last {_span_words(within)}")
     if policy.tags:
         parts.append(f"everything tagged {' or '.join(policy.tags)}")
     return "keeps " + "; ".join(parts)
@@ -184,6 +184,10 @@ def _counts(policy: Retention) -> bool:
 
 def _plural(count: int, unit: str) -> str:
     return unit if count == 1 else f"{count} {unit}s"
+
+
+def _a(unit: str) -> str:
+    return "an hour" if unit == "hour" else f"a {unit}"
 
 
 def _span_words(text: str) -> str:

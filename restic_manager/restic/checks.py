@@ -34,6 +34,10 @@ _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _SFTP = re.compile(
     r"(?://)?(?P<login>(?:[^/]*@)?(?:\[[0-9A-Fa-f:.%]+\]|[^:/@\[\]]+))(?::[0-9]{1,5})?(?P<path>[:/].*)", re.DOTALL
 )
+_SFTP_LOGIN = re.compile(r"[^/@:]+:[^/@]+@")
+"""`user:password@…`: restic takes `user` for the host, and what follows for a path."""
+MAX_URL = 4_095
+"""Longest repository URL, in bytes: no path is longer."""
 _WEB = re.compile(r"(?:https?://(?P<host>[^/?#]+)|http\+unix://(?P<socket>/[^?#]+))(?:[/?#].*)?", re.DOTALL)
 _RCLONE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+@ -]*:(?P<path>.*)", re.DOTALL)
 
@@ -145,6 +149,8 @@ def check_repo_url(url: str) -> None:
     shown = hide_password(url)
     if not url or CONTROL.search(url) or _not_utf8(url):
         raise InputError(f"the repository URL {shown!r} is empty or has control characters in it")
+    if len(url.encode()) > MAX_URL:
+        raise InputError(f"the repository URL {shown[:40]!r}… has {len(url.encode()):,} bytes: at most {MAX_URL:,}")
     if url.startswith("/"):
         return
     scheme, colon, rest = url.partition(":")
@@ -174,7 +180,7 @@ def check_repo_url(url: str) -> None:
 
 def hide_password(url: str) -> str:
     """Given a URL, return it with the password of its user part as `***`."""
-    return re.sub(r"(//[^/@:]*:).*@", r"\1***@", url, flags=re.DOTALL)
+    return re.sub(r"(//[^/@:]*:|^sftp:[^/@:]+:(?=[^/@]+@)).*@", r"\1***@", url, flags=re.DOTALL)
 
 
 def _web_problem(rest: str, example: str) -> str | None:
@@ -188,6 +194,8 @@ def _web_problem(rest: str, example: str) -> str | None:
 
 
 def _sftp_problem(rest: str) -> str | None:
+    if _SFTP_LOGIN.match(rest):
+        return "it has a password in it, which ssh takes from nobody: give the agent's user a key for that host"
     match = _SFTP.fullmatch(rest)
     if match is None or not match["path"].strip(":/"):
         return "write sftp:user@host:/path or sftp://user@host:22//path"

@@ -51,9 +51,13 @@ class Sample:
         self._key = f"{spec.seed};{snapshot};".encode()
         self._always: list[NodeRow] = []
         self._lowest: list[tuple[int, str, NodeRow]] = []
+        self.missing = {path: path.rstrip("/") + "/" for path in spec.always if _is_told(path)}
+        """Of the paths that are always in it those that were not come upon yet, each with what lies below it."""
 
     def take(self, row: NodeRow) -> None:
         """Given the next row of the listing, consider it."""
+        for path in [one for one, below in self.missing.items() if row.path == one or row.path.startswith(below)]:
+            del self.missing[path]
         if row.type != "file" or not row.exact:
             return
         if any(row.path == path or row.path.startswith(path.rstrip("/") + "/") for path in self._spec.always):
@@ -243,7 +247,7 @@ async def _prove(work: Work, spec: VerifySpec, folder: Path, began: float) -> Ou
         return work.judged(ran, Finding(None, found.code, found.detail))
     rows = sample.chosen()
     if not rows:
-        return Outcome(status=Status.FAILED, exit_code=0, error=failure("nothing_to_verify"))
+        return Outcome(status=Status.FAILED, exit_code=0, error=failure("nothing_to_verify", _lacking(sample)))
     await stage.say(f"restoring {len(rows)} files of snapshot {snapshot[:8]}, {sum(row.size for row in rows)} bytes")
     await trio.to_thread.run_sync(lambda: folder.mkdir(mode=0o700, parents=True))
     target = path_to_text(os.fsencode(folder))
@@ -267,10 +271,32 @@ async def _prove(work: Work, spec: VerifySpec, folder: Path, began: float) -> Ou
         duration=trio.current_time() - began,
     )
     await stage.say(*(f"differs from the {one.against}: {one.path} {one.what}" for one in compared.differences))
-    return _proven(result, ran) if ran.end.code == 0 else work.judged(ran, Finding(result))
+    return _proven(result, ran, sample) if ran.end.code == 0 else work.judged(ran, Finding(result))
 
 
-def _proven(result: VerifyStats, ran: Ran) -> Outcome:
+def _is_told(path: str) -> bool:
+    """Whether restic's JSON tells a path as it is: what is not UTF-8 comes as another name."""
+    try:
+        text_to_path(path).decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _lacking(sample: Sample) -> str:
+    """Return what of the paths to be proven always the snapshot does not have, in a sentence; nothing if it has all."""
+    return (
+        f"To be proven always, but not in the snapshot: {', '.join(list(sample.missing)[:5])}."
+        if sample.missing
+        else ""
+    )
+
+
+def _proven(result: VerifyStats, ran: Ran, sample: Sample) -> Outcome:
+    if not result.differences_count and sample.missing:
+        # What was restored is right; that it lacks what matters most is for a person to see.
+        error = failure("path_missing", _lacking(sample))
+        return Outcome(status=Status.WARNING, exit_code=ran.end.code, error=error, result=result)
     if not result.differences_count:
         return Outcome(status=Status.SUCCEEDED, exit_code=ran.end.code, result=result)
     worst = any(one.against == "snapshot" for one in result.differences)

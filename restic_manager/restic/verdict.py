@@ -153,6 +153,8 @@ def _never_reached(ended: Ended, heard: Heard) -> bool:
 
 def failure(code: str, detail: str = "", lines: Sequence[str] = ()) -> Failure:
     """Given a code of REMEDIES, what exactly happened and restic's lines, return the failure with its remedy."""
+    # A path may hold a line's end; a message is one line.
+    detail = detail.replace("\n", "\\n")
     message = f"{detail} {REMEDIES[code]}" if detail else REMEDIES[code]
     return Failure(code=code, message=cut(message, 8_000), lines=tuple(lines[:MAX_ERROR_LINES]))
 

@@ -16,7 +16,8 @@ from restic_manager.domain.errors import (
     StorageError,
     UnreachableError,
 )
-from restic_manager.domain.model import Status
+from restic_manager.domain.model import Failure, Status
+from tests.cli import samples
 
 
 @pytest.mark.parametrize(
@@ -55,6 +56,21 @@ def test_every_status_has_its_exit_code() -> None:
     }
 
 
-@pytest.mark.parametrize(("codes", "worst"), [([], 0), ([0, 0], 0), ([0, 3], 3), ([3, 1, 0], 1), ([0, 130, 1], 130)])
+@pytest.mark.parametrize(
+    ("code", "exit_code"),
+    [("restore_target", 2), ("restic_too_old", 2), ("snapshot_missing", 2), ("no_space", 1), ("network", 1)],
+)
+def test_what_only_the_host_could_find_wrong_is_wrong_input(code: str, exit_code: int) -> None:
+    error = Failure(code=code, message="x")
+    wish = samples.job(Status.FAILED, schedule=None, error=error)
+    assert exits.of_job(wish) == exit_code
+    assert exits.of_job(samples.job(Status.FAILED, schedule="nightly", error=error)) == 1
+    assert exits.of_job(samples.job(Status.WARNING, schedule=None, error=error)) == 3
+
+
+@pytest.mark.parametrize(
+    ("codes", "worst"),
+    [([], 0), ([0, 0], 0), ([0, 3], 3), ([3, 1, 0], 1), ([0, 130, 1], 130), ([0, 2, 3], 2), ([2, 1], 1)],
+)
 def test_the_worst_of_several_is_reported(codes: list[int], worst: int) -> None:
     assert exits.worst(codes) == worst

@@ -89,7 +89,7 @@ def test_as_it_was_at_a_time(command: Command, known: StubServer, monkeypatch: p
     assert command(*words, "--at", "2026-11-20T17:00:00Z").code == 0
     known.on("GET", path, samples.snapshots())
     done = command(*words, "--at", "2026-11-20 18:00")
-    assert done.code == 4
+    assert done.code == 2
     assert "no snapshot of web1 in main at or before 2026-11-20 17:00:00 UTC" in done.err
 
 
@@ -273,7 +273,7 @@ def test_a_dry_run_that_fails_ends_it(known: StubServer, at: list[str]) -> None:
     error = Failure(code="restore_target", message="the folder /back is not empty")
     answers(known, job(Status.FAILED, error=error))
     with terminal("restore", "deadbeef", "--to", "/back", *at) as screen:
-        assert screen.end() == 1
+        assert screen.end() == 2
         assert "is not empty" in screen.seen
         assert "[y/N]" not in screen.seen
     assert [asked[:2] for asked in known.asked].count(("POST", "/v1/jobs")) == 1

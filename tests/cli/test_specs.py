@@ -153,6 +153,27 @@ MADE: list[tuple[Kind, tuple[str, ...], dict[str, Any], Spec]] = [
 ]
 
 
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        (
+            TagSpec(add=("a", "b"), remove=("c",)),
+            "adds the tag a, b and takes away the tag c: the newest snapshot in main",
+        ),
+        (TagSpec(snapshots=(A, B), add=("a",)), "adds the tag a: 2 snapshots in main"),
+        (DiffSpec(restic_host="web1"), "compares the two newest snapshots of web1 in main"),
+        (CopySpec(from_repo="r", restic_host="web1"), "copies the snapshots it does not have yet of web1 into main"),
+        (BackupSpec(paths=("/a\nb",)), "saves /a\nb to main"),
+    ],
+)
+def test_what_a_schedule_does_is_told_in_words(spec: Spec, words: str) -> None:
+    assert doing(spec, "main") == words
+
+
+def test_the_end_of_a_line_in_a_path_is_shown() -> None:
+    assert ("Paths", "/a\\nb\n/c") in spec_lines(BackupSpec(paths=("/a\nb", "/c")))
+
+
 @pytest.mark.parametrize(("kind", "words", "options", "spec"), MADE, ids=[f"{row[0]} {row[2]}" for row in MADE])
 def test_what_is_typed_for_a_kind_is_its_spec(
     kind: Kind, words: tuple[str, ...], options: dict[str, Any], spec: Spec

@@ -130,7 +130,7 @@ def test_a_listing_that_failed_counts_no_rows(command: Command, server: StubServ
     error = Failure(code="path_missing", message="The snapshot does not have this path.")
     answers(server, ended(Status.FAILED, kind=Kind.LS, error=error, result=ListStats()))
     done = command("job", "run", "ls", "/nope", "--repo", "main", "--wait")
-    assert done.code == 1
+    assert done.code == 2
     assert done.out.splitlines()[:2] == ["web1: ls failed in 1 min", "  The snapshot does not have this path."]
 
 
@@ -256,7 +256,7 @@ def test_an_edit_of_retention_changes_the_rules_it_names(command: Command, serve
         "excludes over: none → 1.0 GiB",
         "nice: as usual → 3",
         (
-            "retention: keeps one a hour for the last 48 hours with snapshots; one a day for the last 14 days with "
+            "retention: keeps one an hour for the last 48 hours with snapshots; one a day for the last 14 days with "
             "snapshots → keeps one a day for the last 30 days with snapshots"
         ),
         (
@@ -367,6 +367,14 @@ def test_repo_add_says_how_it_is_used_and_offers_to_look_after_it(command: Comma
     assert "--maintainer HOST --maintainer-url URL" in done.err
     assert "--prune 'H H * * 0' --check 'H H * * *' --check-subset 1/28 \\\n      --verify 'H H * * 0'" in done.err
     assert max(map(len, done.err.splitlines())) <= 80
+
+
+def test_a_proof_is_offered_when_there_is_something_to_prove(command: Command, server: StubServer) -> None:
+    server.on("POST", "/v1/repos", (201, samples.repo(hosts=())))
+    done = command("repo", "add", "main", "/srv", "--generate-password")
+    offered = done.err[done.err.index("  restic-manager repo maintenance") :].splitlines()
+    assert "--verify" not in " ".join(offered[:2])
+    assert offered[2] == "and once hosts back up to it, prove a restore weekly: --verify 'H H * * 0'"
 
 
 def test_repo_edit(command: Command, server: StubServer) -> None:

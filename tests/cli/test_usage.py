@@ -103,6 +103,14 @@ WRONG: list[tuple[list[str], str]] = [
         ],
         "write 1/9",
     ),
+    (
+        ["schedule", "add", "n", "--kind", "check", "--all", "--cron", "@daily", "--repo", "r", "--offline", "run"],
+        "--offline run is for backups: a check waits",
+    ),
+    (
+        ["schedule", "add", "n", "--kind", "restore", "--in-place", "--all", "--cron", "@daily", "--repo", "r"],
+        "--in-place writes over what is there, and nobody can be asked here: say --yes",
+    ),
     (["schedule", "edit", "n", "--max-lateness", "long"], "--max-lateness: 'long'"),
     (["job", "run", "moon", "--repo", "r"], "there are backup, init, forget"),
     (["job", "run", "prune"], "missing option '--repo'"),

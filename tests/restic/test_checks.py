@@ -144,6 +144,8 @@ def test_urls_that_restic_knows(url: str) -> None:
         "sftp:-l@host:/srv",
         "sftp:a@-oX@host:/srv",
         "sftp://-oProxyCommand=x/srv",
+        "sftp:user:geheim@host:/srv",
+        "/" + "x" * 4_095,
         "rclone:path",
         "rclone::sftp,ssh=touch x:path",
         "rclone:remote,ssh=touch:path",
@@ -168,6 +170,9 @@ def test_a_refused_url_does_not_tell_its_password() -> None:
         check_repo_url("rest:ftp://user:geh/eim@host/x")
     assert "geh" not in caught.value.message
     assert hide_password("rest:https://u:geheim@h/x") == "rest:https://u:***@h/x"
+    assert hide_password("sftp:u:geheim@h:/x") == "sftp:u:***@h:/x"
+    assert hide_password("sftp:u@h:/x@y") == "sftp:u@h:/x@y"
+    check_repo_url("/" + "x" * 4_094)
     assert hide_password("sftp://u@h:22//x") == "sftp://u@h:22//x"
 
 

@@ -452,6 +452,12 @@ async def test_verify(world: World) -> None:
     assert (result.files, result.live, result.changed, result.differences) == (32, 30, 2, ())
     assert result.size > 300_000
     assert list(world.cache.glob("verify-*")) == []
+    lacks = await world.run(
+        VerifySpec(schedule_id="sch-1", files=3, always=(f"{world.data}/sub", "/not/saved"), seed=7)
+    )
+    assert (lacks.status, code_of(lacks)) == (Status.WARNING, "path_missing")
+    assert lacks.error is not None
+    assert "not in the snapshot: /not/saved." in lacks.error.message
     rot = world.data / "file9"
     was = rot.stat()
     rot.write_text("X")

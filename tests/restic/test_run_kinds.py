@@ -549,6 +549,14 @@ def test_a_sample_keeps_to_its_size_and_has_what_is_always_in_it() -> None:
     assert sum(sizes[path] for path in found if not path.startswith("/etc/")) <= 100
 
 
+def test_what_was_to_be_proven_and_is_not_there_is_known() -> None:
+    spec = VerifySpec(snapshot="aaaaaaaa", always=("/etc", "/empty", "/etc/x", "/et", "/caf\\xe9"))
+    sample = Sample(spec, "aaaaaaaa")
+    sample.take(NodeRow(path="/etc/x", type="file", size=1))
+    sample.take(NodeRow(path="/empty", type="dir"))
+    assert list(sample.missing) == ["/et"], "of a name that is not UTF-8 nothing can be said"
+
+
 def test_many_files_are_several_command_lines() -> None:
     paths = [f"/{'x' * 1_000}{number}" for number in range(200)]
     groups = batches(paths)

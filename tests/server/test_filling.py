@@ -190,7 +190,7 @@ async def test_what_is_asked_for_is_checked_first(tmp_path: Path, autojump_clock
             (InputError, "which host", JobRequest(spec=BACKUP, repo="repo")),
             (InputError, "which host", JobRequest(spec=RestoreSpec(snapshot="0badcafe", target="/x"), repo="repo")),
             (InputError, "'x'", JobRequest(spec=LsSpec(snapshot="x"), repo="repo", host="a")),
-            (ConflictError, "no host that uses", JobRequest(spec=StatsSpec(), repo="repo")),
+            (ConflictError, "no host uses repository repo yet", JobRequest(spec=StatsSpec(), repo="repo")),
         ]
         for error, shown, request in cases:
             with pytest.raises(error, match=shown):

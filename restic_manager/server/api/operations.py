@@ -27,6 +27,7 @@ from restic_manager.domain.errors import (
     UnreachableError,
 )
 from restic_manager.protocol.api import ErrorAnswer, ErrorBody
+from restic_manager.server.api.misfits import misfit
 
 if TYPE_CHECKING:
     from restic_manager.server.services import Services
@@ -136,7 +137,7 @@ async def _body(operation: Operation, request: Request) -> msgspec.Struct | None
         # No body at all is an object without fields.
         value = msgspec.json.decode(raw or b"{}", type=operation.request)
     except _DECODE_ERRORS as error:
-        raise InputError(f"the request is not valid: {str(error)[:400]}") from None
+        raise InputError(misfit(error, raw)) from None
     if b"\\u0000" in raw and _has_nul(msgspec.to_builtins(value)):
         raise InputError("the request holds a NUL character, which no name, path or secret may")
     return value

@@ -184,7 +184,13 @@ def _chosen(tx: Connection, spec: Spec, repo: RepoRow, online: Container[str]) -
             return host_id
     there = next((host_id for host_id in able if host_id in online), None)
     if there is None:
-        raise ConflictError(f"no host that uses repository {repo.name} is online: say which host is to do it")
+        if not able:
+            raise ConflictError(f"no host uses repository {repo.name} yet: say which host is to do it (--host)")
+        names = sorted(host.name for host in hosts.all_hosts(tx) if host.id in able)
+        raise ConflictError(
+            f"of the hosts that use repository {repo.name} none is online ({', '.join(names[:6])}): wait for one, or"
+            " say which other host is to do it"
+        )
     return there
 
 
