@@ -87,12 +87,41 @@ def server(
             show_default=False,
         ),
     ] = None,
+    tls: Annotated[
+        str | None,
+        typer.Option(
+            "--tls",
+            metavar="MODE",
+            help="TLS for agents: auto (by a certificate of the server's own, whose pin is in the join token) or off."
+            " [default: off on loopback, else auto]",
+            show_default=False,
+        ),
+    ] = None,
+    tls_cert: Annotated[
+        str | None,
+        typer.Option(
+            "--tls-cert",
+            metavar="F",
+            help="TLS by this certificate and its chain, PEM; hosts trust it by their system's CAs.",
+            show_default=False,
+        ),
+    ] = None,
+    tls_key: Annotated[
+        str | None, typer.Option("--tls-key", metavar="F", help="The key of --tls-cert, PEM.", show_default=False)
+    ] = None,
+    behind_proxy: Annotated[
+        bool,
+        typer.Option(
+            "--behind-proxy",
+            help="A proxy speaks TLS with the hosts: --tls off is fine anywhere, and join tokens have no pin.",
+        ),
+    ] = False,
     log_level: LogLevelOption = None,
 ) -> int:
     """Run the control plane, unless a verb follows. The help is the group's."""
     if context.invoked_subcommand is not None:
-        given = (listen, data_dir, config, timezone, public_url, log_level)
-        if any(value is not None for value in given):
+        given = (listen, data_dir, config, timezone, public_url, tls, tls_cert, tls_key, log_level)
+        if behind_proxy or any(value is not None for value in given):
             raise InputError(
                 "options stand behind the verb, as in `restic-manager server "
                 f"{context.invoked_subcommand} FILE --data-dir DIR`"
@@ -111,6 +140,10 @@ def server(
             data_dir=data_dir,
             timezone=timezone,
             public_url=public_url,
+            tls=tls,
+            tls_cert=tls_cert,
+            tls_key=tls_key,
+            behind_proxy="yes" if behind_proxy else None,
             log_level=log_level,
         )
         start_log(loaded.log_level)

@@ -16,9 +16,11 @@ from restic_manager.agent.identity import Identity, IdentityFiles, establish, sh
 from restic_manager.domain.errors import InputError, RefusedError, StorageError, UnreachableError
 from restic_manager.link import Link, answer, dial
 from restic_manager.protocol import codec
+from restic_manager.protocol.jointoken import JoinToken, make_token
 from restic_manager.protocol.messages import Join, Joined, Message, Refused
 
-TOKEN = "rmi1-token"
+TOKEN = make_token(b"t" * 32)
+STALE, SECOND = make_token(b"s" * 32), make_token(b"2" * 32)
 
 
 class Door:
@@ -37,21 +39,21 @@ class Door:
             return Refused(code="used", message="this token was used: invite the host again")
         return Joined(host_id="host-1", host_name="web1")
 
-    def dial(self, nursery: trio.Nursery) -> Callable[[str], AbstractAsyncContextManager[Link]]:
+    def dial(self, nursery: trio.Nursery) -> Callable[[JoinToken], AbstractAsyncContextManager[Link]]:
         @asynccontextmanager
-        async def go(token: str) -> AsyncIterator[Link]:
+        async def go(token: JoinToken) -> AsyncIterator[Link]:
             self.dials += 1
             if self.away:
                 self.away -= 1
                 raise UnreachableError("nobody there")
             ours, theirs = trio.testing.memory_stream_pair()
-            nursery.start_soon(self._serve, theirs, token)
+            nursery.start_soon(self._serve, theirs, token.text)
 
             async def stream() -> trio.abc.Stream:
                 return ours
 
             async with dial(
-                "ws://s:1", path="/join", bearer=token, decoder=codec.join_answer, open_stream=stream
+                "ws://s:1", path="/join", bearer=token.text, decoder=codec.join_answer, open_stream=stream
             ) as link:
                 yield link
 
@@ -74,7 +76,7 @@ class Door:
             await link.close()
 
 
-async def join(door: Door, data_dir: Path, token: str | None = TOKEN) -> Identity:
+async def join(door: Door, data_dir: Path, token: JoinToken | None = TOKEN) -> Identity:
     async with trio.open_nursery() as nursery:
         try:
             return await establish(IdentityFiles(data_dir), token, door.dial(nursery), reconnect_max=60)
@@ -112,14 +114,14 @@ async def test_a_crash_before_the_identity_is_stored_uses_the_same_credential(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     files = IdentityFiles(tmp_path)
-    made = files.candidate_for(sha256_hex(TOKEN))  # … and the process dies here
+    made = files.candidate_for(sha256_hex(TOKEN.text))  # … and the process dies here
     joined = await join(Door(), tmp_path)
     assert joined.credential == made
 
 
 async def test_a_torn_candidate_is_made_anew(tmp_path: Path, autojump_clock: MockClock) -> None:
     files = IdentityFiles(tmp_path)
-    files.candidate_for(sha256_hex(TOKEN))
+    files.candidate_for(sha256_hex(TOKEN.text))
     candidate = next(tmp_path.iterdir())
     candidate.write_bytes(candidate.read_bytes()[:10])
     assert (await join(Door(), tmp_path)).host_id == "host-1"
@@ -136,7 +138,7 @@ async def test_an_absent_server_is_waited_for(tmp_path: Path, autojump_clock: Mo
 
 async def test_a_refused_token_ends_the_first_start(tmp_path: Path, autojump_clock: MockClock) -> None:
     door = Door()
-    door.used[TOKEN] = "0" * 64
+    door.used[TOKEN.text] = "0" * 64
     with pytest.raises(BaseExceptionGroup) as caught:
         await join(door, tmp_path)
     assert caught.group_contains(RefusedError)
@@ -146,14 +148,14 @@ async def test_a_refused_token_ends_the_first_start(tmp_path: Path, autojump_clo
 async def test_a_refused_rejoin_goes_on_with_the_identity_there_is(tmp_path: Path, autojump_clock: MockClock) -> None:
     door = Door()
     joined = await join(door, tmp_path)
-    door.used["rmi1-stale"] = "0" * 64
-    assert await join(door, tmp_path, token="rmi1-stale") == joined
+    door.used[STALE.text] = "0" * 64
+    assert await join(door, tmp_path, token=STALE) == joined
 
 
 async def test_a_rejoin_makes_a_new_credential(tmp_path: Path, autojump_clock: MockClock) -> None:
     door = Door()
     first = await join(door, tmp_path)
-    second = await join(door, tmp_path, token="rmi1-second")
+    second = await join(door, tmp_path, token=SECOND)
     assert second.host_id == first.host_id
     assert second.credential != first.credential
     assert await join(door, tmp_path, token=None) == second
