@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from restic_manager.cli import cert
 from restic_manager.cli.command import Operator, examples_text, new_app, operator_command
 from restic_manager.cli.running import LogLevelOption, run_until_stopped, start_log
 from restic_manager.domain.errors import InputError
@@ -21,6 +22,8 @@ app = new_app(
     "Run the control plane: it knows hosts, repositories, schedules and jobs, and never touches backup data.\n\n"
     "It runs until SIGTERM or Ctrl-C: the first ends it in order, the second at once. Running backups go on without it."
 )
+
+app.add_typer(cert.app, name="cert")
 
 WhereOption = Annotated[
     str | None,
