@@ -32,9 +32,9 @@ def show(operator: Operator) -> None:
     app,
     "rotate",
     examples="""
-      restic-manager server cert rotate                  both pins hold for 30 days
+      restic-manager server cert rotate            both pins hold for 30 days
       restic-manager server cert rotate --overlap 7d
-      restic-manager server cert rotate --finish         the next one from now on
+      restic-manager server cert rotate --finish   the next one from now on
     """,
 )
 def rotate(
