@@ -176,7 +176,8 @@ def backup(
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
     data_dir: WhereOption = None,
 ) -> None:
-    """Copy what the server knows into one file: its database, and the key that the secrets in it are sealed with.
+    """Copy what the server knows into one file: its database, the key that the secrets in it are sealed with, and the
+    certificate by which hosts know it.
 
     The server may run meanwhile; the copy is of one moment. It is written whole or not at all, and only this user can
     read it. Keep it as you would keep the repositories' passwords: with it they can all be opened.

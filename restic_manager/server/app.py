@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import resource
 import sys
@@ -34,12 +35,14 @@ from restic_manager.server.dispatch import Dispatcher
 from restic_manager.server.hub import Hub
 from restic_manager.server.janitor import Janitor
 from restic_manager.server.operators import bind_socket, serve_operators
-from restic_manager.server.places import DATABASE, KEY_FILE
+from restic_manager.server.places import CERTIFICATE, DATABASE, KEY_FILE
 from restic_manager.server.restore import refuse_what_is_lost
 from restic_manager.server.services import Services
-from restic_manager.server.store import identity
+from restic_manager.server.store import hosts, identity
 from restic_manager.server.store.writer import Store, open_store
 from restic_manager.server.upkeep import Upkeep
+
+logger = logging.getLogger(__name__)
 
 _FILES: Final = 65_536
 """Open files wanted: one for each agent, and some."""
@@ -87,6 +90,7 @@ async def _serve_with(
     task_status: trio.TaskStatus[Running],
 ) -> None:
     sealer = await _the_sealer(store, config.data_dir / KEY_FILE)
+    await _warn_of_lost_certificate(store, tls, config.data_dir / CERTIFICATE)
     async with _agents_listeners(config) as listeners, _operators_listener(config.data_dir) as (socket, listener):
         hub = Hub()
         services = Services(
@@ -163,6 +167,16 @@ async def _the_sealer(store: Store, path: Path) -> Sealer:
     sealer = open_sealer(path, create=not await store.read(identity.has_key))
     await store.write(lambda tx: identity.prove_key(tx, sealer))
     return sealer
+
+
+async def _warn_of_lost_certificate(store: Store, tls: ServerCertificate | None, path: Path) -> None:
+    """Say it where hosts know this server by a certificate that is not there any more."""
+    if isinstance(tls, OwnCertificate) and tls.made_anew and await store.read(hosts.any_pinned):
+        logger.error(
+            "the certificate by which hosts know this server is gone, and another was made: put %s back from your copy "
+            "and start the server again, or invite every host again",
+            path,
+        )
 
 
 @contextlib.asynccontextmanager

@@ -79,13 +79,17 @@ class OwnCertificate:
         """Given a data directory, read its certificates, or make the first; raise StorageError for damaged ones."""
         self._path = data_dir / CERTIFICATE
         self._next_path = data_dir / NEXT_CERTIFICATE
+        self.made_anew = False
+        """Whether there was none, and it was made just now."""
         coming = _load_own(self._next_path) if self._next_path.exists() else None
         if coming is not None and not self._path.exists():
             self._current, self._next = coming, None
             return
         if not self._path.exists():
             atomic_write(self._path, _make(now))
-        self._current, self._next = _load_own(self._path), coming
+            self.made_anew = True
+        self._current = _load_own(self._path)
+        self._next = None if coming is None or coming.pin == self._current.pin else coming
 
     def now(self, at: datetime) -> tuple[Certificate, Certificate | None]:
         """Given an instant, return the certificate shown then and the one that comes after it, if one does."""

@@ -14,3 +14,4 @@ CERTIFICATE: Final = "server-tls.pem"
 """The server's own key and certificate, in one file, so that one is never without the other."""
 NEXT_CERTIFICATE: Final = "server-tls-next.pem"
 """Those that come after them, and from when on."""
+CERTIFICATES: Final = (CERTIFICATE, NEXT_CERTIFICATE)

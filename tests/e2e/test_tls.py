@@ -78,6 +78,22 @@ def test_the_pasted_line_joins_and_backs_up(tmp_path: Path) -> None:
         assert here.json("server", "cert", "show")["pin"] == pin
 
 
+def test_a_certificate_that_is_gone_is_said(tmp_path: Path) -> None:
+    install(tmp_path / "bin")
+    with secure_stage(tmp_path) as here:
+        agent = here.start_agent("web1", restic=tmp_path / "bin" / "restic")
+        assert here.server is not None
+        here.server.stop()
+        kept = (here.data / "server-tls.pem").rename(tmp_path / "kept.pem")
+        server = here.start_server("--tls", "auto")
+        assert f"put {here.data / 'server-tls.pem'} back from your copy" in server.said()
+        until("the agent to refuse the other", lambda: "is not trusted" in agent.said())
+        server.stop()
+        kept.replace(here.data / "server-tls.pem")
+        here.start_server("--tls", "auto")
+        until("the agent to be back", lambda: here.online("web1"))
+
+
 @pytest.mark.parametrize(
     ("token", "says"),
     [

@@ -110,6 +110,12 @@ def has_capability(tx: Connection, host_id: str, capability: str) -> bool:
     return text is not None and capability in _texts.decode(text)
 
 
+def any_pinned(tx: Connection) -> bool:
+    """Return whether any host has said that it knows this server by a pin."""
+    query = select(hosts.c.id).where(hosts.c.pins != "[]", hosts.c.removed_at.is_(None)).limit(1)
+    return tx.execute(query).first() is not None
+
+
 def of_schedule(tx: Connection, schedule_id: str) -> list[HostRow]:
     """Given a schedule, return the hosts that have or once had it, removed ones too, by name; without their labels."""
     ever = select(assignments.c.host_id).where(assignments.c.schedule_id == schedule_id)
