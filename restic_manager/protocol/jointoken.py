@@ -57,7 +57,7 @@ def parse_token(text: str) -> JoinToken:
         raise InputError(f"this is no join token, which begins with {PREFIX}-: {_AGAIN}")
     if not set("".join(parts)) <= _LETTERS:
         raise InputError(f"the join token holds characters that no token has: {_AGAIN}")
-    *long, check = parts
+    long, check = parts[:-1], "".join(parts[-1:])
     if not 1 <= len(long) <= 1 + MAX_PINS or len(check) != _CHECK or any(len(part) != _LONG for part in long):
         raise InputError(f"the join token is not whole ({len(token)} characters): {_AGAIN}")
     if check != _check(token.rpartition("-")[0]):

@@ -60,6 +60,8 @@ def test_anything_is_a_token_or_an_input_error(text: str) -> None:
     [
         ("", "no join token"),
         ("rmc1-abc", "begins with rmi1-"),
+        ("rmi1", "not whole"),
+        ("rmi1-", "not whole"),
         (TOKEN.text[:-1], "not whole"),
         (TOKEN.text[:60], "not whole"),
         (TOKEN.text + "a", "not whole"),
