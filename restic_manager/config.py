@@ -9,7 +9,6 @@ The file has the tables `[server]`, `[agent]` and, for operators' commands, `[cl
 from __future__ import annotations
 
 import difflib
-import ipaddress
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,9 +18,11 @@ from typing import Any, Final, TypeVar
 from restic_manager.domain.errors import InputError
 from restic_manager.domain.instants import parse_duration
 from restic_manager.domain.zones import check_timezone
-from restic_manager.protocol.address import parse_server_url
+from restic_manager.protocol.address import check_pinned_url, parse_server_url
+from restic_manager.protocol.jointoken import JoinToken, parse_token
 from restic_manager.runtime.datadir import ENVIRONMENT as DATA_DIR_ENVIRONMENT
 from restic_manager.runtime.datadir import default_data_dir
+from restic_manager.runtime.exposure import NO_TLS, TlsChoice, check_mode, choose_tls
 from restic_manager.runtime.localzone import local_timezone
 from restic_manager.runtime.logs import check_level
 
@@ -39,8 +40,9 @@ class ServerConfig:
     """What a server is told. Durations in seconds.
 
     listen_port: 0 takes a free one. timezone: of schedules that name none. public_url: what a host is told to dial (the
-    default is where the server listens). reconnect_spread: agents spread their reconnects over at least this long.
-    request_expires: how long what an operator wants from a host that is away is kept.
+    default is where the server listens). tls: of the agents' door. behind_proxy: a proxy speaks TLS with the
+    hosts, so that they see its certificate and not ours. reconnect_spread: agents spread their reconnects over at least
+    this long. request_expires: how long what an operator wants from a host that is away is kept.
     """
 
     data_dir: Path
@@ -48,6 +50,8 @@ class ServerConfig:
     listen_port: int = 8787
     timezone: str = "UTC"
     public_url: str | None = None
+    tls: TlsChoice = NO_TLS
+    behind_proxy: bool = False
     heartbeat_interval: float = 15.0
     reconnect_spread: float = 5.0
     lost_after: float = 7 * 86_400.0
@@ -67,7 +71,7 @@ class AgentConfig:
 
     server_url: str
     data_dir: Path
-    token: str | None = None
+    token: JoinToken | None = None
     restic_path: str | None = None
     reconnect_max: float = 60.0
     catch_up_delay: float = 30.0
@@ -89,6 +93,10 @@ _KEYS: Final[dict[str, tuple[str, ...]]] = {
         "data_dir",
         "timezone",
         "public_url",
+        "tls",
+        "tls_cert",
+        "tls_key",
+        "behind_proxy",
         "heartbeat",
         "reconnect_spread",
         "lost_after",
@@ -121,17 +129,34 @@ def load_server(
     data_dir: str | None = None,
     timezone: str | None = None,
     public_url: str | None = None,
+    tls: str | None = None,
+    tls_cert: str | None = None,
+    tls_key: str | None = None,
+    behind_proxy: str | None = None,
     log_level: str | None = None,
 ) -> ServerConfig:
     """Given the environment and the server's flags as they were typed, return its config; raise InputError."""
     place = _Place.of(config, environ, "server")
     host, port = place.read("listen", listen, "RESTIC_MANAGER_LISTEN", _listen, DEFAULT_LISTEN)
+    proxied = place.read("behind_proxy", behind_proxy, "RESTIC_MANAGER_BEHIND_PROXY", _yes_or_no, "no")
+    choice = choose_tls(
+        host,
+        tls=place.read_optional("tls", tls, "RESTIC_MANAGER_TLS", check_mode),
+        certificate=place.read_optional("tls_cert", tls_cert, "RESTIC_MANAGER_TLS_CERT", _not_empty),
+        key=place.read_optional("tls_key", tls_key, "RESTIC_MANAGER_TLS_KEY", _not_empty),
+        behind_proxy=proxied,
+    )
+    public = place.read_optional("public_url", public_url, "RESTIC_MANAGER_PUBLIC_URL", _server_url)
+    if public is not None and choice.mode != "off" and not proxied and not parse_server_url(public).tls:
+        raise InputError(f"public_url: {public!r} has to begin with wss://: this server speaks TLS (or say --tls off)")
     return ServerConfig(
         data_dir=place.data_dir(data_dir),
         listen_host=host,
         listen_port=port,
         timezone=place.read("timezone", timezone, "RESTIC_MANAGER_TIMEZONE", _timezone, local_timezone()),
-        public_url=place.read_optional("public_url", public_url, "RESTIC_MANAGER_PUBLIC_URL", _server_url),
+        public_url=public,
+        tls=choice,
+        behind_proxy=proxied,
         heartbeat_interval=place.read("heartbeat", None, None, _seconds(1, _HOUR), "15s"),
         reconnect_spread=place.read("reconnect_spread", None, None, _seconds(0, _HOUR), "5s"),
         lost_after=place.read("lost_after", None, None, _seconds(60, 366 * 86_400), "7d"),
@@ -161,10 +186,13 @@ def load_agent(
     url = place.read_optional("server", server, "RESTIC_MANAGER_AGENT_SERVER", _server_url)
     if url is None:
         raise InputError("which server? Say --server ws://HOST:PORT (or `server` in the config file's table [agent])")
+    joining = _the_token(place, token, token_file)
+    if joining is not None and joining.pins:
+        check_pinned_url(url)
     return AgentConfig(
         server_url=url,
         data_dir=place.data_dir(data_dir),
-        token=_the_token(place, token, token_file),
+        token=joining,
         restic_path=place.read_optional("restic", restic, "RESTIC_MANAGER_RESTIC", _not_empty),
         reconnect_max=place.read("reconnect_max", reconnect_max, None, _seconds(1, 24 * _HOUR), "60s"),
         catch_up_delay=place.read("catch_up_delay", catch_up_delay, None, _seconds(0, 24 * _HOUR), "30s"),
@@ -256,7 +284,7 @@ def _refuse_unknown(file: str, prefix: str, found: Mapping[str, Any], known: tup
             raise InputError(f"{file}: unknown key {prefix}{key}: {hint}")
 
 
-def _the_token(place: _Place, token: str | None, token_file: str | None) -> str | None:
+def _the_token(place: _Place, token: str | None, token_file: str | None) -> JoinToken | None:
     if token is not None and token_file is not None:
         raise InputError("--token and --token-file: say only one of them")
     if token is not None:
@@ -275,14 +303,14 @@ def _the_token(place: _Place, token: str | None, token_file: str | None) -> str 
     return _token(content.decode("utf-8", "replace"), f"{where}: {path}")
 
 
-def _token(text: str, where: str) -> str:
+def _token(text: str, where: str) -> JoinToken:
     """Given a token as found, return it; the error never shows it."""
-    token = text.strip()
-    if not token:
+    if not text.strip():
         raise InputError(f"{where}: the token is empty")
-    if len(token) > _LONGEST_TOKEN or not token.isascii() or not token.isprintable() or " " in token:
-        raise InputError(f"{where}: this is no token: copy what `host invite` printed")
-    return token
+    try:
+        return parse_token(text)
+    except InputError as error:
+        raise InputError(f"{where}: {error.message}") from None
 
 
 def _listen(text: str) -> tuple[str, int]:
@@ -292,19 +320,7 @@ def _listen(text: str) -> tuple[str, int]:
         raise InputError(f"{text!r} is no address: write HOST:PORT, like {DEFAULT_LISTEN} or [::1]:8787")
     if not port_text.isascii() or not port_text.isdigit() or int(port_text) > 65_535:
         raise InputError(f"{text!r} has no port between 0 and 65535")
-    if not _is_loopback(host):
-        raise InputError(
-            f"{text!r} can be reached from other machines, and there is no TLS yet: listen on 127.0.0.1 and let hosts "
-            "in through an SSH tunnel or a proxy that speaks TLS (then tell its address with public_url)"
-        )
     return host, int(port_text)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _server_url(text: str) -> str:

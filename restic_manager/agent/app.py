@@ -23,6 +23,7 @@ from restic_manager.agent.grace import Grace
 from restic_manager.agent.housekeeping import keep_house
 from restic_manager.agent.identity import Identity, IdentityFiles, establish
 from restic_manager.agent.journal import Journal, open_journal, reset_journal
+from restic_manager.agent.pins import PinBook
 from restic_manager.agent.runner import Runner
 from restic_manager.agent.scheduler import Scheduler
 from restic_manager.agent.session import Session
@@ -33,6 +34,7 @@ from restic_manager.config import AgentConfig
 from restic_manager.domain.cron import splay_offset
 from restic_manager.link import Link, dial
 from restic_manager.protocol import codec
+from restic_manager.protocol.address import check_pinned_url
 from restic_manager.runtime import datadir
 from restic_manager.runtime.bell import Bell
 from restic_manager.runtime.clock import Clock, SystemClock
@@ -70,6 +72,8 @@ async def run_agent(config: AgentConfig, *, task_status: trio.TaskStatus[None] =
             nursery.start_soon(_cancel_when, signals.cancel, nursery.cancel_scope, name="second signal")
             identity = await _join(config, signals.drain)
             if identity is not None:
+                if identity.pins:
+                    check_pinned_url(config.server_url)
                 await _run_as(identity, config, signals.drain, task_status)
             nursery.cancel_scope.cancel()
 
@@ -82,7 +86,9 @@ async def _join(config: AgentConfig, drain: trio.Event) -> Identity | None:
         identity = await establish(
             IdentityFiles(config.data_dir),
             config.token,
-            lambda token: dial(config.server_url, path="/join", bearer=token, decoder=codec.join_answer),
+            lambda token: dial(
+                config.server_url, path="/join", bearer=token.text, decoder=codec.join_answer, pins=token.pins
+            ),
             reconnect_max=config.reconnect_max,
         )
         nursery.cancel_scope.cancel()
@@ -92,6 +98,7 @@ async def _join(config: AgentConfig, drain: trio.Event) -> Identity | None:
 async def _run_as(
     identity: Identity, config: AgentConfig, drain: trio.Event, task_status: trio.TaskStatus[None]
 ) -> None:
+    pins = PinBook(IdentityFiles(config.data_dir), identity)
     tool = ResticTool(config.restic_path, cache_dir=config.data_dir / "restic-cache", kill_after=config.cancel_grace)
     if config.reset_journal:
         _reset(config.data_dir / JOURNAL)
@@ -101,8 +108,9 @@ async def _run_as(
             journal,
             SystemClock(),
             dial_agent=lambda credential: dial(
-                config.server_url, path="/agent", bearer=credential, decoder=codec.from_server
+                config.server_url, path="/agent", bearer=credential, decoder=codec.from_server, pins=pins.held
             ),
+            pins=pins,
             restic=tool,
             restic_facts=tool.facts,
             offline=_offline(config),
@@ -125,6 +133,7 @@ async def live(
     drain: trio.Event,
     reconnect_max: float,
     catch_up_delay: float,
+    pins: PinBook | None = None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Given who it is, its journal, its clock and its ways out, be this host's agent until `drain` is set.
@@ -162,6 +171,7 @@ async def live(
             restic=restic_facts,
             standing_orders=offline is not None,
             reconnect_max=reconnect_max,
+            pins=pins,
         )
         settle = _settle(catch_up_delay, identity.host_id)
         scheduler = Scheduler(slots, journal, clock, alarm, settle=settle, clock_set=session.meet_again)

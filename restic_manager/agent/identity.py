@@ -20,28 +20,33 @@ import msgspec
 import trio
 
 from restic_manager import __version__
-from restic_manager.domain.errors import InputError, RefusedError, StorageError, UnreachableError
+from restic_manager.domain.errors import InputError, RefusedError, StorageError, UnreachableError, UntrustedError
 from restic_manager.domain.instants import duration_text
 from restic_manager.link import Link, LinkClosed
+from restic_manager.protocol.jointoken import JoinToken
 from restic_manager.protocol.messages import PROTOCOL_VERSION, Join, Joined, Refused
 from restic_manager.protocol.session import refusal_error
 from restic_manager.runtime.datadir import atomic_write
 
 logger = logging.getLogger(__name__)
 
-DialJoin = Callable[[str], AbstractAsyncContextManager[Link]]
-"""Given the join token, dial the server's `/join`."""
+DialJoin = Callable[[JoinToken], AbstractAsyncContextManager[Link]]
+"""Given the join token, dial the server's `/join`: with the token as bearer, and only a server that has its pins."""
 
 _ANSWER_WITHIN: Final = 30.0
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
-    """What the server knows this host as. Holds the credential: no readable repr."""
+    """What the server knows this host as, and this host the server. Holds the credential: no readable repr.
+
+    pins: of the server's certificate, any of which it may show; none where the system's CAs decide.
+    """
 
     host_id: str
     host_name: str
     credential: str
     token_sha256: str
+    pins: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         """Name the host, never its credential."""
@@ -101,7 +106,7 @@ class IdentityFiles:
         self._candidate.unlink(missing_ok=True)
 
 
-async def establish(files: IdentityFiles, token: str | None, dial: DialJoin, *, reconnect_max: float) -> Identity:
+async def establish(files: IdentityFiles, token: JoinToken | None, dial: DialJoin, *, reconnect_max: float) -> Identity:
     """Given the token on the command line, if any, return this host's identity, joining first if that is needed.
 
     Raise InputError if there is neither an identity nor a token, RefusedError if the server refuses the token and there
@@ -115,7 +120,7 @@ async def establish(files: IdentityFiles, token: str | None, dial: DialJoin, *, 
                 "with the token it prints"
             )
         return known
-    token_sha256 = sha256_hex(token)
+    token_sha256 = sha256_hex(token.text)
     if known is not None and known.token_sha256 == token_sha256:
         return known  # the token this host joined with: a service file may go on naming it
     credential = files.candidate_for(token_sha256)
@@ -131,11 +136,18 @@ async def establish(files: IdentityFiles, token: str | None, dial: DialJoin, *, 
             else:
                 logger.warning("joining again was refused (%s); going on as host %s", refusal.message, known.host_name)
                 return known
+        except UntrustedError as error:
+            # Nothing was said to it. Who is in between may go away, and then this goes on by itself.
+            logger.error("joining: %s; trying again", error.message)  # noqa: TRY400 - the message says it all
         except (UnreachableError, LinkClosed) as error:
             logger.warning("joining: %s; trying again", error)
         else:
             identity = Identity(
-                host_id=joined.host_id, host_name=joined.host_name, credential=credential, token_sha256=token_sha256
+                host_id=joined.host_id,
+                host_name=joined.host_name,
+                credential=credential,
+                token_sha256=token_sha256,
+                pins=token.pins,
             )
             files.store(identity)
             logger.info("joined as host %s", identity.host_name)
@@ -146,7 +158,7 @@ async def establish(files: IdentityFiles, token: str | None, dial: DialJoin, *, 
         attempt += 1
 
 
-async def _join(token: str, credential: str, dial: DialJoin) -> Joined:
+async def _join(token: JoinToken, credential: str, dial: DialJoin) -> Joined:
     async with dial(token) as link:
         await link.send(
             Join(protocol=PROTOCOL_VERSION, agent_version=__version__, credential_sha256=sha256_hex(credential))

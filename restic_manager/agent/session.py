@@ -20,11 +20,12 @@ from restic_manager import __version__
 from restic_manager.agent import facts, records, retelling
 from restic_manager.agent.identity import Identity, backoff, duration_text_of, spread
 from restic_manager.agent.journal import TRY_AGAIN, Journal
+from restic_manager.agent.pins import PinBook, Strangers
 from restic_manager.agent.runner import Runner
 from restic_manager.agent.sets import ScheduleSets
 from restic_manager.agent.slots import Slots
 from restic_manager.agent.tool import ResticFacts
-from restic_manager.domain.errors import RefusedError, StorageError, UnreachableError
+from restic_manager.domain.errors import RefusedError, StorageError, UnreachableError, UntrustedError
 from restic_manager.domain.instants import instant_text
 from restic_manager.domain.model import new_id
 from restic_manager.link import Link, LinkClosed
@@ -32,6 +33,7 @@ from restic_manager.protocol.codec import WireError
 from restic_manager.protocol.fitting import claims_that_fit
 from restic_manager.protocol.messages import (
     CAP_KINDS,
+    CAP_PINS,
     CAP_RECOVER,
     CAP_ROWS,
     CAP_STANDING_ORDERS,
@@ -88,6 +90,7 @@ class Session:
         restic: Callable[[], Awaitable[ResticFacts]],
         standing_orders: bool,
         reconnect_max: float,
+        pins: PinBook | None = None,
     ) -> None:
         self._identity = identity
         self._dial = dial
@@ -100,6 +103,8 @@ class Session:
         self._restic = restic
         self._standing_orders = standing_orders
         self._reconnect_max = reconnect_max
+        self._pins = pins
+        self._strangers = Strangers()
         self._instance_id = new_id()
         self._spread = 0.0
         self._acked = 0
@@ -118,10 +123,12 @@ class Session:
                     async with self._dial(self._identity.credential) as link:
                         welcome = await self._greet(link)
                         attempt = 0
+                        self._strangers.gone()
                         self._spread = welcome.reconnect_spread
-                        await self._live(link, welcome)
+                        if self._pins is None or not await self._pins.learn(welcome.pins):
+                            await self._live(link, welcome)
                 pause = spread(min(self._spread, self._reconnect_max))
-                logger.info("saying hello again, with the clock as it is now, in %s", duration_text_of(pause))
+                logger.info("saying hello again, as things are now, in %s", duration_text_of(pause))
             except RefusedError as refusal:
                 if refusal.code == "rekey":
                     await self._rekey(refusal.message)
@@ -146,6 +153,9 @@ class Session:
             except _WrongJournalError:
                 await self._rekey("the server's last report of this journal is not the one held here")
                 pause = backoff(attempt, self._reconnect_max)
+            except UntrustedError as error:
+                pause = backoff(attempt, self._reconnect_max)
+                self._strangers.met(error, duration_text_of(pause))
             except UnreachableError as error:
                 pause = backoff(attempt, self._reconnect_max)
                 logger.warning("%s; next try in %s", error.message, duration_text_of(pause))
@@ -187,11 +197,14 @@ class Session:
     async def _greet(self, link: Link) -> Welcome:
         remembered = await self._journal.read(records.remembered)
         restic = await self._restic()
+        pins = () if self._pins is None else self._pins.held
+        orders = (CAP_STANDING_ORDERS,) if self._standing_orders else ()
         same_kind = remembered.with_orders is self._standing_orders
         await link.send(
             Hello(
                 protocol=PROTOCOL_VERSION,
-                capabilities=(CAP_KINDS, CAP_STANDING_ORDERS) if self._standing_orders else (CAP_KINDS,),
+                capabilities=(CAP_KINDS, *orders, *((CAP_PINS,) if pins else ())),
+                pins=pins,
                 agent_version=__version__,
                 restic_version=restic.version,
                 restic_problem=restic.problem,

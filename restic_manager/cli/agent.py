@@ -137,7 +137,7 @@ def agent(
             log_level=log_level,
         )
         loaded = dataclasses.replace(loaded, reset_journal=reset_journal)
-        start_log(loaded.log_level, loaded.token)
+        start_log(loaded.log_level, None if loaded.token is None else loaded.token.text)
         # After the options are known to be right: these take longest to import.
         import trio
 

@@ -37,6 +37,7 @@ BY_CODE: Final[dict[str, int]] = {
     "conflict": USAGE,
     "not_found": NOT_FOUND,
     "server_unreachable": UNREACHABLE,
+    "server_untrusted": UNREACHABLE,
     "not_permitted": NOT_PERMITTED,
     "refused": NOT_PERMITTED,
     "interrupted": INTERRUPTED,

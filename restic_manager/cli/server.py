@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from restic_manager.cli import cert
 from restic_manager.cli.command import Operator, examples_text, new_app, operator_command
 from restic_manager.cli.running import LogLevelOption, run_until_stopped, start_log
 from restic_manager.domain.errors import InputError
@@ -21,6 +22,8 @@ app = new_app(
     "Run the control plane: it knows hosts, repositories, schedules and jobs, and never touches backup data.\n\n"
     "It runs until SIGTERM or Ctrl-C: the first ends it in order, the second at once. Running backups go on without it."
 )
+
+app.add_typer(cert.app, name="cert")
 
 WhereOption = Annotated[
     str | None,
@@ -87,12 +90,41 @@ def server(
             show_default=False,
         ),
     ] = None,
+    tls: Annotated[
+        str | None,
+        typer.Option(
+            "--tls",
+            metavar="MODE",
+            help="TLS for agents: auto (by a certificate of the server's own, whose pin is in the join token) or off."
+            " [default: off on loopback, else auto]",
+            show_default=False,
+        ),
+    ] = None,
+    tls_cert: Annotated[
+        str | None,
+        typer.Option(
+            "--tls-cert",
+            metavar="F",
+            help="TLS by this certificate and its chain, PEM; hosts trust it by their system's CAs.",
+            show_default=False,
+        ),
+    ] = None,
+    tls_key: Annotated[
+        str | None, typer.Option("--tls-key", metavar="F", help="The key of --tls-cert, PEM.", show_default=False)
+    ] = None,
+    behind_proxy: Annotated[
+        bool,
+        typer.Option(
+            "--behind-proxy",
+            help="A proxy speaks TLS with the hosts: --tls off is fine anywhere, and join tokens have no pin.",
+        ),
+    ] = False,
     log_level: LogLevelOption = None,
 ) -> int:
     """Run the control plane, unless a verb follows. The help is the group's."""
     if context.invoked_subcommand is not None:
-        given = (listen, data_dir, config, timezone, public_url, log_level)
-        if any(value is not None for value in given):
+        given = (listen, data_dir, config, timezone, public_url, tls, tls_cert, tls_key, log_level)
+        if behind_proxy or any(value is not None for value in given):
             raise InputError(
                 "options stand behind the verb, as in `restic-manager server "
                 f"{context.invoked_subcommand} FILE --data-dir DIR`"
@@ -111,6 +143,10 @@ def server(
             data_dir=data_dir,
             timezone=timezone,
             public_url=public_url,
+            tls=tls,
+            tls_cert=tls_cert,
+            tls_key=tls_key,
+            behind_proxy="yes" if behind_proxy else None,
             log_level=log_level,
         )
         start_log(loaded.log_level)
@@ -140,7 +176,8 @@ def backup(
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
     data_dir: WhereOption = None,
 ) -> None:
-    """Copy what the server knows into one file: its database, and the key that the secrets in it are sealed with.
+    """Copy what the server knows into one file: its database, the key that the secrets in it are sealed with, and the
+    certificate by which hosts know it.
 
     The server may run meanwhile; the copy is of one moment. It is written whole or not at all, and only this user can
     read it. Keep it as you would keep the repositories' passwords: with it they can all be opened.

@@ -42,6 +42,14 @@ class Client:
         """Return the fleet at a glance."""
         return self._exchange.ask("GET", "/v1/status", api.StatusView)
 
+    def certificate(self) -> api.CertificateView:
+        """Return the certificate by which hosts know the server."""
+        return self._exchange.ask("GET", "/v1/server/certificate", api.CertificateView)
+
+    def rotate_certificate(self, request: api.RotateRequest) -> api.CertificateView:
+        """Make the next certificate, or show it from now on; return how that stands."""
+        return self._exchange.ask("POST", "/v1/server/certificate/rotate", api.CertificateView, request)
+
     # -- hosts --------------------------------------------------------------------------------------------------------
 
     def invite_host(self, request: api.InviteRequest) -> api.InviteView:

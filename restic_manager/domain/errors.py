@@ -48,6 +48,19 @@ class UnreachableError(ManagerError):
     default_code = "server_unreachable"
 
 
+class UntrustedError(UnreachableError):
+    """Somebody answers at the server's address, and it is not the server: nothing was said to it.
+
+    `pin` is what its certificate has, where a pin decides. Trying again can help: who is in between may go away.
+    """
+
+    default_code = "server_untrusted"
+
+    def __init__(self, message: str, *, pin: str | None = None) -> None:
+        super().__init__(message)
+        self.pin = pin
+
+
 class NotPermittedError(ManagerError):
     """Known, but not allowed."""
 

@@ -5,6 +5,17 @@ what when (wire.py).
 """
 
 from restic_manager.link.channel import Incoming, Link, LinkClosed
-from restic_manager.link.handshake import AGENT_PATH, JOIN_PATH, Admission, Knock, answer, dial
+from restic_manager.link.handshake import AGENT_PATH, JOIN_PATH, Admission, Knock, answer, dial, http_refusal
 
-__all__ = ["AGENT_PATH", "JOIN_PATH", "Admission", "Incoming", "Knock", "Link", "LinkClosed", "answer", "dial"]
+__all__ = [
+    "AGENT_PATH",
+    "JOIN_PATH",
+    "Admission",
+    "Incoming",
+    "Knock",
+    "Link",
+    "LinkClosed",
+    "answer",
+    "dial",
+    "http_refusal",
+]

@@ -8,7 +8,7 @@ its connections with it.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, TypeVar
@@ -23,13 +23,14 @@ from trio_websocket import (
     wrap_server_stream,
 )
 
-from restic_manager.domain.errors import InputError, RefusedError, UnreachableError
+from restic_manager.domain.errors import InputError, RefusedError, UnreachableError, UntrustedError
 from restic_manager.link.channel import CLOSE_SECONDS, Link
 from restic_manager.link.wire import READ_SIZE, Wire, wired
-from restic_manager.protocol.address import ServerUrl, parse_server_url
+from restic_manager.protocol.address import ServerUrl, check_pinned_url, parse_server_url
 from restic_manager.protocol.codec import Decoder, encode
 from restic_manager.protocol.messages import MAX_MESSAGE, Refused
 from restic_manager.protocol.session import refusal_error
+from restic_manager.runtime.tls import HandshakeError, WrongCertificateError, secure_client
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +39,8 @@ JOIN_PATH: Final = "/join"
 READ_AHEAD: Final = 64
 """Messages read before their consumer takes them; then reading stops, and TCP holds the peer back."""
 
+_TLS_RECORD: Final = 0x16
+"""What every TLS handshake begins with, and no HTTP request."""
 _DONE: Final = (1000, "", 5.0)
 _FAILED: Final = (1011, "internal error", 1.0)
 _CANCELLED: Final = (1001, "going away", 1.0)
@@ -118,20 +121,25 @@ async def dial(
     path: str,
     bearer: str,
     decoder: Decoder,
+    pins: Sequence[str] = (),
     open_stream: Callable[[], Awaitable[trio.abc.Stream]] | None = None,
     handshake_timeout: float = 10.0,
 ) -> AsyncIterator[Link]:
-    """Given a server's URL, a path and the bearer token, yield the link.
+    """Given a server's URL, a path, the bearer token and the pins its certificate may have, yield the link.
 
-    Raise RefusedError when the server says no and why, UnreachableError when it is not there, does not answer in
-    `handshake_timeout` seconds or is no restic-manager server, InputError for a URL or token that cannot be sent.
+    Without pins the system's CAs decide, for a wss:// URL. Raise RefusedError when the server says no and why,
+    UnreachableError when it is not there, does not answer in `handshake_timeout` seconds or is no restic-manager server
+    (UntrustedError when it shows another certificate: nothing was said to it), InputError for a URL or token that
+    cannot be sent, as a pinned one without TLS.
     """
     address = parse_server_url(url)
     remote = address.host_header
     if not bearer or not bearer.isascii() or not bearer.isprintable() or " " in bearer:
         raise InputError("the token holds characters that no token has: copy it again")
+    if pins:
+        check_pinned_url(url)
     with trio.move_on_after(handshake_timeout) as scope:
-        stream = await (open_stream() if open_stream is not None else _connect(address))
+        stream = await (open_stream() if open_stream is not None else _connect(address, pins))
     if scope.cancelled_caught:
         raise UnreachableError(f"cannot reach {remote}: no answer within {handshake_timeout:g} s")
     async with wired(stream) as wire:
@@ -174,7 +182,12 @@ async def _read_request(wire: Wire, remote: str, seconds: float) -> WebSocketReq
     if wire.peer_gone:
         logger.info("agents' door: %s hung up before it had asked for anything", remote)
     elif wire.ended:
-        logger.info("agents' door: %s sent no WebSocket request: %r", remote, wire.crash)
+        if wire.first_byte == _TLS_RECORD:
+            logger.warning(
+                "agents' door: %s speaks TLS, and this port does not: its URL has to begin with ws://", remote
+            )
+        else:
+            logger.info("agents' door: %s sent no WebSocket request: %r", remote, wire.crash)
         wire.last_words = lambda: b"" if wire.sent else _http("400 Bad Request")
     else:
         logger.info("agents' door: %s sent no whole request within %g s", remote, seconds)
@@ -203,19 +216,19 @@ def _bearer(request: WebSocketRequest) -> str | None:
     return None
 
 
-async def _connect(address: ServerUrl) -> trio.abc.Stream:
+async def _connect(address: ServerUrl, pins: Sequence[str]) -> trio.abc.Stream:
     try:
-        if not address.tls:
-            return await trio.open_tcp_stream(address.host, address.port)
-        stream = await trio.open_ssl_over_tcp_stream(address.host, address.port, https_compatible=True)
-        try:
-            await stream.do_handshake()
-        except BaseException:
-            await trio.aclose_forcefully(stream)
-            raise
-    except (OSError, trio.BrokenResourceError) as error:
+        stream = await trio.open_tcp_stream(address.host, address.port)
+    except OSError as error:
         raise UnreachableError(f"cannot reach {address.host_header}: {_cause(error)}") from error
-    return stream
+    if not address.tls:
+        return stream
+    try:
+        return await secure_client(stream, address.host, pins)
+    except WrongCertificateError as error:
+        raise UntrustedError(f"{address.host_header} is not trusted: {error}", pin=error.pin) from error
+    except HandshakeError as error:
+        raise UnreachableError(f"cannot reach {address.host_header}: {error}") from error
 
 
 def _cause(error: BaseException) -> str:
@@ -248,3 +261,10 @@ def _not_linked(remote: str, wire: Wire, timeout: float) -> RefusedError | Unrea
 
 def _http(status: str) -> bytes:
     return f"HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".encode("ascii")
+
+
+def http_refusal(refused: Refused) -> bytes:
+    """Given a refusal, return it as an HTTP answer for a connection on which no request could be read: 400."""
+    body = encode(refused).encode()
+    head = ("HTTP/1.1 400 Bad Request", "Connection: close", "Content-Type: application/json")
+    return "\r\n".join((*head, f"Content-Length: {len(body)}", "", "")).encode("ascii") + body

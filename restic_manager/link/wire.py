@@ -41,6 +41,7 @@ class Wire(trio.abc.Stream):
         "_stream",
         "crash",
         "ended",
+        "first_byte",
         "heard_at",
         "last_words",
         "on_end",
@@ -60,6 +61,8 @@ class Wire(trio.abc.Stream):
         self.on_end: Callable[[], object] = _nothing
         self.last_words: Callable[[], bytes] = bytes
         self.crash: Exception | None = None
+        self.first_byte: int | None = None
+        """What the peer began with: tells one protocol from another."""
         self.ended = False
         """Whether it is over."""
         self.peer_gone = False
@@ -111,6 +114,8 @@ class Wire(trio.abc.Stream):
         if not data:
             self._gone()
         elif self._handshake_left is not None:
+            if self.first_byte is None:
+                self.first_byte = data[0]
             self._handshake_left -= len(data)
             if self._handshake_left < 0:
                 raise trio.BrokenResourceError(f"over {HANDSHAKE_BYTES} bytes before the handshake was done")
@@ -175,8 +180,10 @@ class Wire(trio.abc.Stream):
         try:
             if last_words and not self.torn:
                 await self._stream.send_all(last_words)
-            if isinstance(self._stream, trio.abc.HalfCloseableStream):
-                await self._stream.send_eof()
+            # TLS has no half-close of its own, and waiting for the peer's word would take as long as it likes.
+            below = self._stream.transport_stream if isinstance(self._stream, trio.SSLStream) else self._stream
+            if isinstance(below, trio.abc.HalfCloseableStream):
+                await below.send_eof()
             left = LINGER_BYTES
             while left > 0 and (data := await self._stream.receive_some(READ_SIZE)):
                 left -= len(data)

@@ -50,6 +50,15 @@ def parse_server_url(url: str) -> ServerUrl:
     return ServerUrl(tls, parts.hostname, port or (443 if tls else 80), parts.path.rstrip("/"))
 
 
+def check_pinned_url(url: str) -> None:
+    """Given the URL of a server that is known by its certificate's pin, raise InputError unless it has TLS."""
+    address = parse_server_url(url)
+    if not address.tls:
+        raise InputError(
+            f"the server is known by its certificate's pin, and {url!r} has no TLS: did you mean 'wss{url[2:]}'?"
+        )
+
+
 def _without_user(url: str) -> str:
     scheme, separator, rest = url.partition("://")
     authority, slash, path = rest.partition("/")

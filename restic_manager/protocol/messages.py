@@ -53,11 +53,15 @@ CAP_STANDING_ORDERS = "standing-orders"
 """Announced by an agent that keeps and runs standing orders; only such an agent is sent any."""
 CAP_KINDS = "kinds"
 """Announced by an agent that carries out every kind of `domain.model.Kind`; any other is sent `backup` and `init`."""
+CAP_PINS = "pins"
+"""Announced by an agent that knows its server by the pin of its certificate; only such an agent is told pins."""
 CAP_ROWS = "rows"
 """Announced by a server that takes `job.rows`; to any other none are sent."""
 CAP_RECOVER = "recover"
 """Announced by a server that gives the access for which a claim with `recover` asks."""
 
+Pins = Annotated[tuple[Annotated[str, Meta(pattern="^[a-z2-7]{52}$")], ...], Meta(max_length=10)]
+"""Certificates by the SHA-256 of their DER, in base32."""
 Seq = Annotated[int, Meta(ge=1, le=2**53)]
 Version = Annotated[int, Meta(ge=0, le=2**53)]
 
@@ -113,7 +117,8 @@ class JobClaim(Struct, frozen=True, kw_only=True):
 class Hello(Message, frozen=True, kw_only=True, tag="hello"):
     """Agent, first message on `/agent`: who it is now and what it remembers.
 
-    machine: the host's own name of itself, by which restic's locks name it.
+    machine: the host's own name of itself, by which restic's locks name it. pins: those of the server's certificate
+    that it holds.
     """
 
     protocol: Annotated[int, Meta(ge=1, le=1_000_000)]
@@ -133,6 +138,7 @@ class Hello(Message, frozen=True, kw_only=True, tag="hello"):
     applied_version: Version = 0
     jobs: Annotated[tuple[JobClaim, ...], Meta(max_length=2_000)] = ()
     clock: Instant
+    pins: Pins = ()
 
 
 class Welcome(Message, frozen=True, kw_only=True, tag="welcome"):
@@ -140,7 +146,8 @@ class Welcome(Message, frozen=True, kw_only=True, tag="welcome"):
 
     acked_hash: SHA-256 (hex) of the frame of that report, so that an agent rolled back to an old copy of its journal
     notices that the report it has under this sequence is another one, and takes a new journal id. capabilities: what
-    this server does that not every one does.
+    this server does that not every one does. pins: all that the server's certificate may have from now on, the next
+    one's among them while it is being changed; to an agent with the capability `pins`.
     """
 
     host_id: Id
@@ -152,12 +159,13 @@ class Welcome(Message, frozen=True, kw_only=True, tag="welcome"):
     acked_hash: ShortText | None = None
     reconnect_spread: Annotated[float, Meta(ge=0, le=86_400)]
     capabilities: Annotated[tuple[ShortText, ...], Meta(max_length=100)] = ()
+    pins: Pins = ()
 
 
 class Refused(Message, frozen=True, kw_only=True, tag="refused"):
     """Server, instead of joined or welcome: why not, and whether dialling again can help.
 
-    Codes: unknown, revoked, used, expired, invalid, too_old, too_new, rekey, old_copy, duplicate, draining.
+    Codes: unknown, revoked, used, expired, invalid, too_old, too_new, rekey, old_copy, duplicate, draining, tls_needed.
     """
 
     code: ShortText

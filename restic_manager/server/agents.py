@@ -16,10 +16,11 @@ from typing import Final
 import trio
 
 from restic_manager.domain.errors import StorageError
-from restic_manager.link import AGENT_PATH, Admission, Knock, Link, LinkClosed, answer
+from restic_manager.link import AGENT_PATH, Admission, Knock, Link, LinkClosed, answer, http_refusal
 from restic_manager.protocol import codec
 from restic_manager.protocol.messages import Join, Joined, Refused
 from restic_manager.protocol.session import judge_version
+from restic_manager.runtime.tls import Gatekeeper, HandshakeError
 from restic_manager.server.services import Services
 from restic_manager.server.sessions import HELLO_SECONDS, HostSessions, first_message, turn_away
 from restic_manager.server.store import hosts
@@ -47,6 +48,7 @@ class AgentsDoor:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._sessions = HostSessions(services)
+        self._gatekeeper = _gatekeeper(services)
         self._ungreeted = 0
         self._open = 0
         self._draining = False
@@ -82,6 +84,8 @@ class AgentsDoor:
         self._ungreeted += 1
         greeted = _Once(self._greeted)
         try:
+            if self._gatekeeper is not None:
+                stream = await self._gatekeeper.secure(stream)
             async with answer(stream, admit=self._admit, remote=remote, handshake_timeout=HELLO_SECONDS) as answered:
                 if answered is None:
                     return
@@ -90,6 +94,8 @@ class AgentsDoor:
                     await self._join(visitor, link)
                 else:
                     await self._sessions.meet(visitor.host, link, greeted)
+        except* HandshakeError as group:
+            logger.info("agents' door: %s: %s", remote, _first(group))
         except* LinkClosed as group:
             logger.info("agents' door: %s is gone (%s)", remote, _first(group))
         except* StorageError as group:
@@ -135,6 +141,15 @@ class AgentsDoor:
         else:
             logger.info("agents' door: %s may not join: %s", link.remote, said.message)
         link.put(said)
+
+
+def _gatekeeper(services: Services) -> Gatekeeper | None:
+    """Return who speaks TLS with newcomers; None where nobody does, and connections are taken as they come."""
+    tls = services.tls
+    if tls is None or services.config.tls.mode == "off":
+        return None
+    told = Refused(code="tls_needed", message="this server speaks TLS: its URL has to begin with wss://")
+    return Gatekeeper(lambda: tls.context(services.clock.now()), plain_words=http_refusal(told))
 
 
 class _Once:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import resource
 import sys
@@ -29,16 +30,19 @@ from restic_manager.runtime.signals import StopSignals, watch_signals
 from restic_manager.secrets import Sealer, open_sealer
 from restic_manager.server.agents import AgentsDoor
 from restic_manager.server.api.app import build_api
+from restic_manager.server.certificates import OwnCertificate, ServerCertificate, load_given
 from restic_manager.server.dispatch import Dispatcher
 from restic_manager.server.hub import Hub
 from restic_manager.server.janitor import Janitor
 from restic_manager.server.operators import bind_socket, serve_operators
-from restic_manager.server.places import DATABASE, KEY_FILE
+from restic_manager.server.places import CERTIFICATE, DATABASE, KEY_FILE
 from restic_manager.server.restore import refuse_what_is_lost
 from restic_manager.server.services import Services
-from restic_manager.server.store import identity
+from restic_manager.server.store import hosts, identity
 from restic_manager.server.store.writer import Store, open_store
 from restic_manager.server.upkeep import Upkeep
+
+logger = logging.getLogger(__name__)
 
 _FILES: Final = 65_536
 """Open files wanted: one for each agent, and some."""
@@ -60,23 +64,33 @@ async def serve(
 ) -> None:
     """Given its config, run the server until a signal ends it.
 
-    Raise StorageError when the data directory or what is in it cannot be used (another server has it, the disk is full,
-    the key does not fit), ManagerError with code `address_in_use` when its port is taken.
+    Raise InputError when the certificate it was given cannot be used, StorageError when the data directory or what is
+    in it cannot be used (another server has it, the disk is full, the key does not fit), ManagerError with code
+    `address_in_use` when its port is taken.
     """
     clock = clock or SystemClock()
+    given = _given_certificate(config, clock)
     datadir.prepare(config.data_dir)
     with datadir.lock(config.data_dir, "server"):
         refuse_what_is_lost(config.data_dir)
         _raise_file_limit()
         try:
+            tls = OwnCertificate(config.data_dir, now=clock.now()) if config.tls.mode == "auto" else given
             async with open_store(config.data_dir / DATABASE, clock=clock) as store:
-                await _serve_with(store, config, clock, task_status)
+                await _serve_with(store, config, clock, tls, task_status)
         except BaseExceptionGroup as group:
             raise plain(group) from None
 
 
-async def _serve_with(store: Store, config: ServerConfig, clock: Clock, task_status: trio.TaskStatus[Running]) -> None:
+async def _serve_with(
+    store: Store,
+    config: ServerConfig,
+    clock: Clock,
+    tls: ServerCertificate | None,
+    task_status: trio.TaskStatus[Running],
+) -> None:
     sealer = await _the_sealer(store, config.data_dir / KEY_FILE)
+    await _warn_of_lost_certificate(store, tls, config.data_dir / CERTIFICATE)
     async with _agents_listeners(config) as listeners, _operators_listener(config.data_dir) as (socket, listener):
         hub = Hub()
         services = Services(
@@ -88,6 +102,7 @@ async def _serve_with(store: Store, config: ServerConfig, clock: Clock, task_sta
             config=config,
             started_at=clock.now(),
             listening=_address(listeners[0]),
+            tls=tls,
         )
         running = Running(services.listening, socket)
         async with trio.open_nursery() as server:
@@ -139,11 +154,29 @@ async def _cancel_at(stop: StopSignals, scope: trio.CancelScope) -> None:
     scope.cancel()
 
 
+def _given_certificate(config: ServerConfig, clock: Clock) -> ServerCertificate | None:
+    """Return the certificate an administrator gave, before anything else is touched; None where there is none."""
+    choice = config.tls
+    if choice.certificate is None or choice.key is None:
+        return None
+    return load_given(choice.certificate, choice.key, now=clock.now())
+
+
 async def _the_sealer(store: Store, path: Path) -> Sealer:
     """Return the sealer whose key this database knows. A key is made once: for a database that has never had one."""
     sealer = open_sealer(path, create=not await store.read(identity.has_key))
     await store.write(lambda tx: identity.prove_key(tx, sealer))
     return sealer
+
+
+async def _warn_of_lost_certificate(store: Store, tls: ServerCertificate | None, path: Path) -> None:
+    """Say it where hosts know this server by a certificate that is not there any more."""
+    if isinstance(tls, OwnCertificate) and tls.made_anew and await store.read(hosts.any_pinned):
+        logger.error(
+            "the certificate by which hosts know this server is gone, and another was made: put %s back from your copy "
+            "and start the server again, or invite every host again",
+            path,
+        )
 
 
 @contextlib.asynccontextmanager
@@ -183,9 +216,10 @@ def _address(listener: trio.SocketListener) -> str:
 
 def _say_where(config: ServerConfig, running: Running) -> None:
     """Tell the person who started it, whatever the log level, where everything is."""
+    scheme = "ws" if config.tls.mode == "off" else "wss"
     sys.stderr.write(
-        f"restic-manager {__version__}: agents dial ws://{running.listening}; operators' socket {running.socket}; "
-        f"data in {config.data_dir}\n"
+        f"restic-manager {__version__}: agents dial {scheme}://{running.listening}; "
+        f"operators' socket {running.socket}; data in {config.data_dir}\n"
     )
     sys.stderr.flush()
 

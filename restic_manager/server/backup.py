@@ -1,4 +1,5 @@
-"""The server's own copy, in one file: the database as of one moment, the key its secrets are sealed with, a manifest.
+"""The server's own copy, in one file: the database as of one moment, the key its secrets are sealed with, the
+certificate by which hosts know it (if it has its own), a manifest.
 
 Owns the form of the file: a plain tar, so that anybody can look into it without this program. Making one asks nothing
 of a running server but a reading transaction. It holds the key: whoever has the file can open every repository.
@@ -26,7 +27,7 @@ from restic_manager.domain.errors import ConflictError, InputError, StorageError
 from restic_manager.domain.model import Instant
 from restic_manager.runtime import datadir
 from restic_manager.secrets import open_sealer
-from restic_manager.server.places import DATABASE, KEY_FILE
+from restic_manager.server.places import CERTIFICATES, DATABASE, KEY_FILE
 from restic_manager.server.store import copies
 
 _MANIFEST: Final = "manifest.json"
@@ -74,16 +75,17 @@ def make_copy(data_dir: Path, target: Path, *, force: bool, now: datetime) -> Ma
         copies.look_through(database)
         key = folder / KEY_FILE
         shutil.copyfile(data_dir / KEY_FILE, key)
+        members = [database, key, *_copy_certificates(data_dir, folder)]
         manifest = Manifest(
             form=_FORM,
             made_at=now,
             program=__version__,
             database=copies.facts(database, sealer),
-            files={path.name: _member(path) for path in (database, key)},
+            files={path.name: _member(path) for path in members},
         )
         whole = folder / "copy"
         with _private(whole) as file:
-            _write(file, manifest, [database, key], now)
+            _write(file, manifest, members, now)
         whole.replace(target)
         datadir.sync_folder(target.parent)
     return manifest
@@ -94,7 +96,7 @@ def unpack(file: Path, folder: Path) -> Manifest:
     try:
         with file.open("rb") as raw, tarfile.open(fileobj=raw, mode="r:") as archive:
             manifest = _manifest(archive, file)
-            if set(manifest.files) != {DATABASE, KEY_FILE}:
+            if not {DATABASE, KEY_FILE} <= set(manifest.files) <= {DATABASE, KEY_FILE, *CERTIFICATES}:
                 raise _damaged(file, f"it holds {', '.join(sorted(manifest.files))}")
             for name, member in manifest.files.items():
                 with _private(folder / name) as target:
@@ -109,6 +111,14 @@ def unpack(file: Path, folder: Path) -> Manifest:
     except OSError as error:
         raise datadir.storage_error(error, f"{file}, unpacked in {folder},") from error
     return manifest
+
+
+def _copy_certificates(data_dir: Path, folder: Path) -> Iterator[Path]:
+    """Copy what there is. The next one first: a server that shows it meanwhile has then at worst copied it twice."""
+    for name in reversed(CERTIFICATES):
+        with contextlib.suppress(FileNotFoundError):
+            shutil.copyfile(data_dir / name, folder / name)
+            yield folder / name
 
 
 def _manifest(archive: tarfile.TarFile, file: Path) -> Manifest:

@@ -1,7 +1,8 @@
 """Putting a server's copy in place: checked before anything is touched, the old files kept, in a new epoch.
 
 Owns the order in which files change places, so that a crash leaves either a data directory that starts or one that says
-what to do. It refuses to know the form of a copy (that is `backup`).
+what to do. The certificate by which hosts know the server is put in place only where there is none: one that is there
+may be newer than the copy, and hosts know that. It refuses to know the form of a copy (that is `backup`).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from restic_manager.domain.instants import instant_text
 from restic_manager.runtime import datadir
 from restic_manager.secrets import open_sealer
 from restic_manager.server.backup import Manifest, unpack
-from restic_manager.server.places import DATABASE, KEY_FILE, LOCK, RESTORING
+from restic_manager.server.places import CERTIFICATES, DATABASE, KEY_FILE, LOCK, RESTORING
 from restic_manager.server.store import copies, engine, events, identity
 
 _SIDE_FILES: Final = ("-wal", "-shm", "-journal")
@@ -118,6 +119,10 @@ def _put_in_place(folder: Path, data_dir: Path, suffix: str) -> list[str]:
                 kept = data_dir / f"{name}.{suffix}{end}"
                 old.replace(kept)
                 aside.append(str(kept))
+    if not any((data_dir / name).exists() for name in CERTIFICATES):
+        for name in CERTIFICATES:
+            if (folder / name).exists():
+                (folder / name).replace(data_dir / name)
     for name in (KEY_FILE, DATABASE):
         (folder / name).replace(data_dir / name)
     _give_to_owner(data_dir)
@@ -132,8 +137,9 @@ def _give_to_owner(data_dir: Path) -> None:
     owner = data_dir.stat()
     if os.geteuid() != 0 or owner.st_uid == 0:
         return
-    for name in (KEY_FILE, DATABASE, LOCK):
-        os.chown(data_dir / name, owner.st_uid, owner.st_gid)
+    for name in (KEY_FILE, DATABASE, LOCK, *CERTIFICATES):
+        if (data_dir / name).exists():
+            os.chown(data_dir / name, owner.st_uid, owner.st_gid)
 
 
 @contextlib.contextmanager

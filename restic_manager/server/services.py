@@ -9,6 +9,7 @@ from restic_manager.config import ServerConfig
 from restic_manager.runtime.bell import Bell
 from restic_manager.runtime.clock import Clock
 from restic_manager.secrets import Sealer
+from restic_manager.server.certificates import ServerCertificate
 from restic_manager.server.dispatch import Dispatcher
 from restic_manager.server.hub import Hub
 from restic_manager.server.store.writer import Store
@@ -29,5 +30,13 @@ class Services:
     config: ServerConfig
     started_at: datetime
     listening: str
+    tls: ServerCertificate | None = None
+    """What both doors show; None where no door speaks TLS."""
     pauses_changed: Bell = field(default_factory=Bell)
     """Rung when a pause began or ended: the janitor looks again when the next one ends."""
+
+    def pins(self) -> tuple[str, ...]:
+        """Return the pins a host has to know of this server now; none where it sees no certificate, or not this one."""
+        if self.tls is None or self.config.behind_proxy or self.config.tls.mode != "auto":
+            return ()
+        return self.tls.pins_at(self.clock.now())

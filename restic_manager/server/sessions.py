@@ -20,6 +20,7 @@ from restic_manager.domain.errors import StorageError
 from restic_manager.link import Link
 from restic_manager.protocol.codec import WireError
 from restic_manager.protocol.messages import (
+    CAP_PINS,
     CAP_RECOVER,
     CAP_ROWS,
     CAP_STANDING_ORDERS,
@@ -117,7 +118,7 @@ class HostSessions:
             await _refuse(session.link, result)
             return
         session.jobs |= result.jobs
-        if not session.link.put(self._welcome(result)):
+        if not session.link.put(self._welcome(result, hello)):
             return
         services.hub.enter(session)
         greeted()
@@ -132,7 +133,7 @@ class HostSessions:
         services.dispatcher.host_came(session.host_id)
         await self._live(session, hello, result)
 
-    def _welcome(self, greeting: Greeting) -> Welcome:
+    def _welcome(self, greeting: Greeting, hello: Hello) -> Welcome:
         config = self._services.config
         return Welcome(
             host_id=greeting.host.id,
@@ -144,6 +145,7 @@ class HostSessions:
             acked_hash=greeting.accepted.acked_hash,
             reconnect_spread=max(config.reconnect_spread, (self._services.hub.count() + 1) / HOSTS_A_SECOND),
             capabilities=(CAP_RECOVER, CAP_ROWS),
+            pins=self._services.pins() if CAP_PINS in hello.capabilities else (),
         )
 
     async def _first_messages(self, greeting: Greeting, hello: Hello, greeted_at: datetime) -> list[Message]:

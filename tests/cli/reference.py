@@ -26,14 +26,17 @@ def commands() -> Iterator[tuple[str, Any]]:
     root: Any = typer.main.get_command(app)
     context = typer.Context(root, info_name=NAME)
     for noun in root.list_commands(context):
-        found = root.get_command(context, noun)
-        if not hasattr(found, "commands"):
-            yield noun, found
-            continue
-        if found.invoke_without_command:
-            yield noun, found
-        for verb, command in found.commands.items():
-            yield f"{noun} {verb}", command
+        yield from _under(noun, root.get_command(context, noun))
+
+
+def _under(words: str, found: Any) -> Iterator[tuple[str, Any]]:
+    if not hasattr(found, "commands"):
+        yield words, found
+        return
+    if found.invoke_without_command:
+        yield words, found
+    for verb, command in found.commands.items():
+        yield from _under(f"{words} {verb}", command)
 
 
 def reference() -> str:

@@ -281,6 +281,20 @@ def line(number: int, text: str = "", job_id: str = JOB_ID) -> api.LogEvent:
     return api.LogEvent(job_id=job_id, line=number, at=NOW, stream="stdout", text=text or f"line {number}")
 
 
+def certificate(**changes: Any) -> api.CertificateView:
+    view = api.CertificateView(
+        mode="auto",
+        pin="a" * 52,
+        subject="CN=restic-manager server",
+        not_before=ago(days=2),
+        not_after=NOW + timedelta(days=7_000),
+        next_pin="b" * 52,
+        next_shown_from=NOW + timedelta(days=30),
+        hosts_without_next=("web1", "web2"),
+    )
+    return msgspec.structs.replace(view, **changes)
+
+
 def status_view(**changes: Any) -> api.StatusView:
     view = api.StatusView(
         server=api.ServerView(

@@ -48,6 +48,14 @@ def request_for(name: str) -> Any:
 
 QUESTIONS: list[tuple[str, str, Any, Any, Any]] = [
     ("GET", "/v1/status", lambda c: c.status(), None, samples.status_view()),
+    ("GET", "/v1/server/certificate", lambda c: c.certificate(), None, samples.certificate()),
+    (
+        "POST",
+        "/v1/server/certificate/rotate",
+        lambda c: c.rotate_certificate(api.RotateRequest(overlap=60, finish=True)),
+        {"overlap": 60, "finish": True},
+        samples.certificate(next_pin=None),
+    ),
     ("GET", "/v1/server", lambda c: c.server(), None, samples.status_view().server),
     ("GET", "/v1/hosts", lambda c: c.hosts(), None, [samples.host()]),
     ("GET", "/v1/hosts/web1", lambda c: c.host("web1"), None, samples.host()),

@@ -41,6 +41,8 @@ READING: list[tuple[list[str], str, str, Any]] = [
         "/v1/schedules/nightly/why?at=2026-03-28+02%3A30",
         samples.why(),
     ),
+    (["server", "cert", "show"], "GET", "/v1/server/certificate", samples.certificate()),
+    (["server", "cert", "rotate"], "POST", "/v1/server/certificate/rotate", samples.certificate()),
     (["job", "list"], "GET", "/v1/jobs?limit=50", [samples.job(), samples.job(Status.RUNNING)]),
     (["job", "show", "3f2a"], "GET", "/v1/jobs/3f2a", samples.job()),
     (["job", "cancel", "3f2a"], "POST", "/v1/jobs/3f2a/cancel", samples.job(Status.CANCELLED)),
@@ -157,6 +159,24 @@ def test_an_invite_prints_the_line_to_paste_alone_on_standard_output(command: Co
     ]
     found = msgspec.json.decode(command("host", "invite", "web1", "--json").out)
     assert {"name", "token", "expires_at", "command"} <= set(found)
+
+
+def test_a_certificate_tells_who_does_not_know_the_next(command: Command, server: StubServer) -> None:
+    server.on("GET", "/v1/server/certificate", samples.certificate())
+    shown = command("server", "cert", "show").out
+    for said in ("a" * 52, "b" * 52, "web1, web2", "in 29 d"):
+        assert said in shown
+    server.on("POST", "/v1/server/certificate/rotate", samples.certificate(next_pin=None, hosts_without_next=()))
+    ended = command("server", "cert", "rotate", "--finish")
+    assert "b" * 52 not in ended.out
+    assert "have to be invited again" in ended.err
+    assert "web1, web2" in ended.err
+    assert server.asked[-1].body == {"overlap": 30 * 86_400, "finish": True}
+    assert command("server", "cert", "rotate", "--finish", "--overlap", "1d").code == 2
+    command("server", "cert", "rotate", "--overlap", "7d")
+    assert server.asked[-1].body == {"overlap": 7 * 86_400, "finish": False}
+    both = command("server", "--tls", "off", "cert", "show")
+    assert both.code == 2
 
 
 def test_labels_are_set_and_taken_away(command: Command, server: StubServer) -> None:

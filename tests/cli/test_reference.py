@@ -11,6 +11,9 @@ ISSUE = """
 server --listen --data-dir --config
 server backup --force --data-dir
 server restore --force --data-dir
+server --tls --tls-cert --tls-key --behind-proxy
+server cert show
+server cert rotate --overlap --finish
 agent --server --token --token-file --data-dir --restic --reconnect-max
 version
 status --wait

@@ -180,7 +180,7 @@ WRONG: list[tuple[list[str], str]] = [
     (["schedule", "explain", "@daily", "--after", "yesterday"], "'yesterday'"),
     (["schedule", "explain", "@daily", "--after", "2026-03-29T01:30:00"], "no UTC offset"),
     (["schedule", "explain", "@daily", "--count", "1001"], "--count 1001"),
-    (["server", "--listen", "0.0.0.0:8787"], "--listen"),
+    (["server", "--listen", "0.0.0.0:8787", "--tls", "off"], "--behind-proxy"),
     (["server", "--listen", "nonsense"], "--listen"),
     (["server", "--timezone", "Mars/Base"], "Mars/Base"),
     (["server", "--log-level", "loud"], "loud"),

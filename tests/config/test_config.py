@@ -9,8 +9,12 @@ import pytest
 
 from restic_manager.config import load_agent, load_client, load_server
 from restic_manager.domain.errors import InputError
+from restic_manager.protocol.jointoken import make_token, pin_of
+from restic_manager.runtime.exposure import TlsChoice
 
 NONE: Mapping[str, str] = {}
+TOKENS = [make_token(bytes([number]) * 32).text for number in range(3)]
+PINNED = make_token(bytes(32), [pin_of(b"")]).text
 
 
 def written(folder: Path, text: str) -> str:
@@ -121,12 +125,50 @@ def test_listening_on_loopback_is_fine(listen: str) -> None:
     assert load_server(NONE, listen=listen).listen_port == int(listen.rpartition(":")[2])
 
 
+@pytest.mark.parametrize("listen", ["127.0.0.1:0", "[::1]:8787", "localhost:1"])
+def test_on_loopback_there_is_no_tls_unless_it_is_said(listen: str) -> None:
+    assert load_server(NONE, listen=listen).tls == TlsChoice("off")
+    assert load_server(NONE, listen=listen, tls="auto").tls == TlsChoice("auto")
+
+
 @pytest.mark.parametrize("listen", ["0.0.0.0:8787", "192.168.1.2:8787", "[::]:8787", "example.org:8787"])
-def test_listening_beyond_loopback_is_refused_until_there_is_tls(listen: str) -> None:
+def test_beyond_loopback_there_is_tls_or_a_proxy(listen: str, tmp_path: Path) -> None:
+    assert load_server(NONE, listen=listen).tls == TlsChoice("auto")
     with pytest.raises(InputError) as caught:
-        load_server(NONE, listen=listen)
-    assert f"--listen: '{listen}'" in caught.value.message
-    assert "no TLS yet" in caught.value.message
+        load_server(NONE, listen=listen, tls="off")
+    assert listen.rpartition(":")[0].strip("[]") in caught.value.message
+    assert "--behind-proxy" in caught.value.message
+    for proxied in (
+        load_server(NONE, listen=listen, behind_proxy="yes"),
+        load_server({"RESTIC_MANAGER_BEHIND_PROXY": "yes", "RESTIC_MANAGER_TLS": "off"}, listen=listen),
+        load_server(NONE, config=written(tmp_path, '[server]\nbehind_proxy = "yes"'), listen=listen),
+    ):
+        assert (proxied.tls, proxied.behind_proxy) == (TlsChoice("off"), True)
+    assert load_server(NONE, listen=listen, behind_proxy="yes", tls="auto").tls.mode == "auto"
+
+
+def test_a_certificate_of_ones_own_comes_with_its_key(tmp_path: Path) -> None:
+    file = written(tmp_path, '[server]\ntls_cert = "/srv/c.pem"\ntls_key = "/srv/k.pem"')
+    assert load_server(NONE, config=file).tls == TlsChoice("given", Path("/srv/c.pem"), Path("/srv/k.pem"))
+    for flags, says in (
+        ({"tls_cert": "c"}, "--tls-cert without --tls-key"),
+        ({"tls_key": "k"}, "--tls-key without --tls-cert"),
+        ({"tls_cert": "c", "tls_key": "k", "tls": "auto"}, "say only one"),
+        ({"tls": "on"}, "--tls: 'on' is neither auto nor off"),
+        ({"tls": "auto", "public_url": "ws://h"}, "has to begin with wss://"),
+    ):
+        with pytest.raises(InputError) as caught:
+            load_server(NONE, **flags)
+        assert says in caught.value.message
+
+
+def test_a_pinned_token_is_not_sent_without_tls() -> None:
+    with pytest.raises(InputError) as caught:
+        agent_token(NONE, token=PINNED)
+    assert "did you mean 'wss://h:1'?" in caught.value.message
+    config = load_agent({"RESTIC_MANAGER_DATA_DIR": "/srv"}, server="wss://h:1", token=PINNED)
+    assert config.token is not None
+    assert config.token.pins == (pin_of(b""),)
 
 
 @pytest.mark.parametrize(
@@ -172,22 +214,24 @@ def test_an_agent_has_to_be_told_its_server() -> None:
 
 
 def agent_token(environ: Mapping[str, str], **flags: str) -> str | None:
-    return load_agent({"RESTIC_MANAGER_DATA_DIR": "/srv", **environ}, server="ws://h:1", **flags).token
+    token = load_agent({"RESTIC_MANAGER_DATA_DIR": "/srv", **environ}, server="ws://h:1", **flags).token
+    return None if token is None else token.text
 
 
 def test_the_token_comes_from_flag_file_or_environment(tmp_path: Path) -> None:
     file = tmp_path / "token"
-    file.write_text("  from-file\n")
-    environ = {"RESTIC_MANAGER_TOKEN": "from-env"}
-    assert agent_token(environ, token="from-flag") == "from-flag"
-    assert agent_token(environ, token_file=str(file)) == "from-file"
-    assert agent_token(environ) == "from-env"
+    from_file, from_flag, from_environment = TOKENS
+    file.write_text(f"  {from_file}\n")
+    environ = {"RESTIC_MANAGER_TOKEN": from_environment}
+    assert agent_token(environ, token=from_flag) == from_flag
+    assert agent_token(environ, token_file=str(file)) == from_file
+    assert agent_token(environ) == from_environment
     assert agent_token(NONE) is None
     config = written(tmp_path, f'[agent]\ntoken_file = "{file}"\n')
-    assert agent_token(NONE, config=config) == "from-file"
+    assert agent_token(NONE, config=config) == from_file
 
 
-@pytest.mark.parametrize("token", ["", " ", "two words", "ümlaut", "x" * 5_000, "line\nbreak"])
+@pytest.mark.parametrize("token", ["", " ", "two words", "ümlaut", "x" * 5_000, "line\nbreak", TOKENS[0][:-1] + "1"])
 def test_a_token_that_is_none_is_refused_without_showing_it(tmp_path: Path, token: str) -> None:
     file = tmp_path / "token"
     file.write_text(token)
@@ -210,6 +254,8 @@ def test_a_token_file_that_is_not_there_is_named() -> None:
 
 
 def test_the_config_does_not_show_its_token() -> None:
-    config = load_agent({"RESTIC_MANAGER_DATA_DIR": "/srv"}, server="ws://h:1", token="very-secret")
-    assert config.token == "very-secret"
-    assert "very-secret" not in repr(config)
+    config = load_agent({"RESTIC_MANAGER_DATA_DIR": "/srv"}, server="ws://h:1", token=TOKENS[0])
+    assert config.token is not None
+    assert config.token.text == TOKENS[0]
+    assert TOKENS[0] not in repr(config)
+    assert TOKENS[0] not in repr(config.token)

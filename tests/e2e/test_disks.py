@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from restic_manager.domain.model import Status
+from restic_manager.protocol.jointoken import make_token
 from tests.e2e.stage import stage, until
 from tests.support.fake_restic import install
 
@@ -47,7 +48,8 @@ def test_one_below_a_file_is_said(tmp_path: Path) -> None:
 def test_a_read_only_one_is_said_by_both(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", "1m") as disk, stage(tmp_path) as here:
         subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
-        for words in (["server", "--listen", "127.0.0.1:0"], ["agent", "--server", here.url, "--token", "rmi1-x"]):
+        token = make_token(bytes(32)).text
+        for words in (["server", "--listen", "127.0.0.1:0"], ["agent", "--server", here.url, "--token", token]):
             done = here.run(*words, "--data-dir", str(disk / "data"))
             assert done.returncode == 1, done.stderr
             assert str(disk) in done.stderr

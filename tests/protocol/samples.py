@@ -75,6 +75,7 @@ from restic_manager.domain.specs import (
     VerifySpec,
 )
 from restic_manager.protocol.codec import encode, encode_entry
+from restic_manager.protocol.jointoken import pin_of
 from restic_manager.protocol.messages import (
     Ack,
     CommandCancel,
@@ -392,7 +393,7 @@ SAMPLES: Final[dict[str, Message]] = {
     ),
     "hello.full": Hello(
         protocol=1,
-        capabilities=("kinds", "standing-orders"),
+        capabilities=("kinds", "standing-orders", "pins"),
         agent_version="0.1.0",
         restic_version="0.18.1",
         restic_problem="restic 0.18.1 is there, but /usr/bin/restic is about to be replaced",
@@ -411,6 +412,7 @@ SAMPLES: Final[dict[str, Message]] = {
             JobClaim(job_id=JOB, state="running", schedule_id=SCHEDULE, scheduled_at=AT, recover=True),
         ),
         clock=LATER,
+        pins=(pin_of(b"a certificate"),),
     ),
     "welcome": Welcome(
         host_id=HOST,
@@ -431,6 +433,7 @@ SAMPLES: Final[dict[str, Message]] = {
         acked_hash=HASH,
         reconnect_spread=16.67,
         capabilities=("recover", "rows"),
+        pins=(pin_of(b"a certificate"), pin_of(b"the next one")),
     ),
     "refused": Refused(code="revoked", message="the host web-1 was removed from this server"),
     "refused.full": Refused(

@@ -20,7 +20,8 @@ from restic_manager.domain.errors import ConflictError, InputError, ManagerError
 from restic_manager.runtime import datadir
 from restic_manager.secrets import open_sealer
 from restic_manager.server.backup import make_copy
-from restic_manager.server.places import DATABASE, KEY_FILE, RESTORING
+from restic_manager.server.certificates import OwnCertificate
+from restic_manager.server.places import CERTIFICATE, CERTIFICATES, DATABASE, KEY_FILE, NEXT_CERTIFICATE, RESTORING
 from restic_manager.server.restore import refuse_what_is_lost, restore_copy
 from restic_manager.server.store import engine, events, host_changes, identity, migrations, repos
 from restic_manager.server.store.schema import events as event_rows
@@ -77,6 +78,29 @@ def test_there_and_back(tmp_path: Path) -> None:
             identity.prove_key(connection, sealer)
             repo = repos.resolve(connection, "main")
             assert repos.access(connection, repo.id, sealer.unseal).password == "the-password"
+
+
+def test_the_certificate_hosts_know_goes_along_and_never_replaces_one(tmp_path: Path) -> None:
+    data = a_server(tmp_path / "old")
+    own = OwnCertificate(data, now=NOW)
+    own.rotate(NOW, timedelta(days=30))
+    make_copy(data, tmp_path / "copy.tar", force=False, now=NOW)
+    new = tmp_path / "new"
+    restore_copy(tmp_path / "copy.tar", new, force=False, now=NOW)
+    assert OwnCertificate(new, now=NOW).pins_at(NOW) == own.pins_at(NOW)
+    for path in CERTIFICATES:
+        assert stat.S_IMODE((new / path).stat().st_mode) == 0o600
+    # Hosts have moved on to another since the copy was made: what is there is what they know.
+    own.finish(NOW)
+    restore_copy(tmp_path / "copy.tar", data, force=True, now=NOW)
+    assert OwnCertificate(data, now=NOW).pins_at(NOW) == own.pins_at(NOW)
+
+
+def test_a_copy_taken_while_the_next_certificate_takes_its_place_is_the_next_one_twice(tmp_path: Path) -> None:
+    own = OwnCertificate(tmp_path, now=NOW)
+    own.rotate(NOW, timedelta(days=30))
+    (tmp_path / CERTIFICATE).write_bytes((tmp_path / NEXT_CERTIFICATE).read_bytes())
+    assert OwnCertificate(tmp_path, now=NOW).pins_at(NOW) == own.pins_at(NOW)[1:]
 
 
 def test_a_copy_made_while_it_is_written_to_is_of_one_moment(tmp_path: Path) -> None:

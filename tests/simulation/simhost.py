@@ -25,6 +25,7 @@ from restic_manager.agent.tool import ResticFacts
 from restic_manager.domain.errors import ManagerError, UnreachableError
 from restic_manager.link import Link, dial
 from restic_manager.protocol import codec
+from restic_manager.protocol.jointoken import parse_token
 from restic_manager.protocol.messages import Ack, CommandRun
 from restic_manager.secrets import Sealer
 from tests.simulation.clocks import MachineClock
@@ -145,8 +146,8 @@ class SimHost:
     async def _be_agent(self, fuse: Fuse) -> None:
         identity = await establish(
             IdentityFiles(self.folder),
-            self.token,
-            lambda token: self._dial(fuse, "/join", token, codec.join_answer),
+            None if self.token is None else parse_token(self.token),
+            lambda token: self._dial(fuse, "/join", token.text, codec.join_answer),
             reconnect_max=60.0,
         )
         self.host_id, self.token = identity.host_id, None

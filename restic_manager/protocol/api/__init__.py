@@ -8,6 +8,7 @@ added to.
 from __future__ import annotations
 
 from restic_manager.protocol.api.fleet import (
+    CertificateView,
     ErrorAnswer,
     ErrorBody,
     HostLine,
@@ -18,6 +19,7 @@ from restic_manager.protocol.api.fleet import (
     PauseRequest,
     PauseView,
     RenameRequest,
+    RotateRequest,
     ServerView,
     StatusView,
 )
@@ -75,6 +77,7 @@ __all__ = [
     "DEFAULT_MAX_PARALLEL",
     "DEFAULT_RETRY_BACKOFF",
     "DEFAULT_STALL_LIMIT",
+    "CertificateView",
     "ErrorAnswer",
     "ErrorBody",
     "Event",
@@ -108,6 +111,7 @@ __all__ = [
     "RepoRequest",
     "RepoView",
     "Retries",
+    "RotateRequest",
     "RowsEvent",
     "RowsLine",
     "RunRequest",

@@ -34,6 +34,30 @@ class ServerView(Struct, frozen=True, kw_only=True):
     data_dir: str
 
 
+class CertificateView(Struct, frozen=True, kw_only=True):
+    """The certificate by which hosts know the server.
+
+    mode: `auto` for the server's own, known by its pin, `given` for one that the hosts' CAs vouch for. next_pin: of the
+    one that is shown from next_shown_from on; hosts_without_next have not said that they know it.
+    """
+
+    mode: Literal["auto", "given"]
+    pin: str
+    subject: str
+    not_before: Instant
+    not_after: Instant
+    next_pin: str | None
+    next_shown_from: Instant | None
+    hosts_without_next: tuple[str, ...]
+
+
+class RotateRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Make the server's next certificate, shown when the overlap (seconds) is over; or, finish, show it now."""
+
+    overlap: Annotated[float, Meta(ge=60, le=366 * 86_400)] = 30 * 86_400.0
+    finish: bool = False
+
+
 class PauseRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Let no slot run: until an instant, for so many seconds, or (neither) until somebody resumes."""
 

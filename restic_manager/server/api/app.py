@@ -11,7 +11,18 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from restic_manager.domain.errors import InputError, NotFoundError
-from restic_manager.server.api import hosts, jobs, ledger, maintenance, pauses, repos, schedules, snapshots, status
+from restic_manager.server.api import (
+    certificate,
+    hosts,
+    jobs,
+    ledger,
+    maintenance,
+    pauses,
+    repos,
+    schedules,
+    snapshots,
+    status,
+)
 from restic_manager.server.api.operations import Operation, error_response, route
 from restic_manager.server.services import Services
 
@@ -20,6 +31,7 @@ def operations() -> tuple[Operation, ...]:
     """Return every operation there is."""
     return (
         *status.OPERATIONS,
+        *certificate.OPERATIONS,
         *hosts.OPERATIONS,
         *repos.OPERATIONS,
         *maintenance.OPERATIONS,

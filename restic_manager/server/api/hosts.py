@@ -6,6 +6,7 @@ Owns how a host looks to an operator. After a commit it rings who has to look ag
 from __future__ import annotations
 
 import shlex
+import socket
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
@@ -26,19 +27,36 @@ from restic_manager.server.store.ripple import Ripple
 async def invite(services: Services, call: Call[InviteRequest, None]) -> InviteView:
     """Make a join token."""
     request, now, zone = call.body, services.clock.now(), services.config.timezone
+    pins = services.pins()
     invited = await services.store.write(
-        lambda tx: host_changes.invite(tx, name=request.name, labels=request.labels, now=now, default_zone=zone)
+        lambda tx: host_changes.invite(
+            tx, name=request.name, labels=request.labels, now=now, default_zone=zone, pins=pins
+        )
     )
     services.hub.sets_changed(invited.changed)
-    url = services.config.public_url or f"ws://{services.listening}"
+    url, doubt = _url_for_hosts(services)
+    note = "; ".join(said for said in (invited.note, doubt) if said) or None
     return InviteView(
         name=invited.host.name,
         token=invited.token,
         expires_at=invited.expires_at,
         command=shlex.join(["restic-manager", "agent", "--server", url, "--token", invited.token]),
         rejoin=invited.rejoin,
-        note=invited.note,
+        note=note,
     )
+
+
+def _url_for_hosts(services: Services) -> tuple[str, str | None]:
+    """Return what hosts are told to dial, and what to say of it where that had to be guessed."""
+    if services.config.public_url is not None:
+        return services.config.public_url, None
+    scheme = "ws" if services.config.tls.mode == "off" else "wss"
+    host, _, port = services.listening.rpartition(":")
+    if host not in {"0.0.0.0", "[::]"}:  # noqa: S104 - compared with, not bound
+        return f"{scheme}://{services.listening}", None
+    own = socket.gethostname()
+    doubt = f"the line dials {own}, this machine's own name: start the server with --public-url if hosts know another"
+    return f"{scheme}://{own}:{port}", doubt
 
 
 async def list_hosts(services: Services, call: Call[None, None]) -> list[HostView]:  # noqa: ARG001 - a handler's form

@@ -18,6 +18,7 @@ from restic_manager.domain.errors import InputError
 from restic_manager.domain.model import new_id
 from restic_manager.domain.names import MAX_LABELS, check_label_key, check_labels, check_name
 from restic_manager.domain.selectors import selects
+from restic_manager.protocol.jointoken import make_token
 from restic_manager.server.store import events, hosts, jobs, membership, schedules
 from restic_manager.server.store.hosts import HostRow
 from restic_manager.server.store.membership import Member
@@ -29,7 +30,6 @@ from restic_manager.server.store.schema import hosts as host_rows
 from restic_manager.server.store.schema import repos as repo_rows
 
 INVITE_LIFETIME: Final = timedelta(hours=1)
-TOKEN_PREFIX: Final = "rmi1-"  # noqa: S105 - what tells a join token from anything else
 
 
 class Invited(NamedTuple):
@@ -48,10 +48,19 @@ def token_sha256(token: str) -> str:
     return hashlib.sha256(token.encode("utf-8", errors="surrogatepass")).hexdigest()
 
 
-def invite(tx: Connection, *, name: str, labels: Mapping[str, str], now: datetime, default_zone: str) -> Invited:
+def invite(
+    tx: Connection,
+    *,
+    name: str,
+    labels: Mapping[str, str],
+    now: datetime,
+    default_zone: str,
+    pins: Sequence[str] = (),
+) -> Invited:
     """Given a name, make a join token for the host of that name: a new one, or a known one that joins again.
 
-    Earlier tokens of the host that were not used die. Raise InputError for what cannot be a name or label.
+    pins: of the server's certificate, told by the token. Earlier tokens of the host that were not used die. Raise
+    InputError for what cannot be a name or label.
     """
     check_name(name, "host")
     check_labels(labels)
@@ -69,7 +78,7 @@ def invite(tx: Connection, *, name: str, labels: Mapping[str, str], now: datetim
     changed = label(
         tx, hosts.get(tx, host_id), put=labels, remove=(), now=now, default_zone=default_zone, is_new=known is None
     )
-    token = TOKEN_PREFIX + secrets.token_urlsafe(32)
+    token = make_token(secrets.token_bytes(32), pins).text
     expires_at = now + INVITE_LIFETIME
     tx.execute(
         invites.insert().values(

@@ -20,7 +20,7 @@ from restic_manager.server.store import events, membership
 from restic_manager.server.store.references import resolve_id
 from restic_manager.server.store.schema import assignments, host_labels, hosts, invites
 
-_capabilities: Final = msgspec.json.Decoder(tuple[str, ...])
+_texts: Final = msgspec.json.Decoder(tuple[str, ...])
 _refused: Final = msgspec.json.Decoder(tuple[RefusedEntry, ...])
 
 _INVITE_AGAIN: Final = "run `restic-manager host invite NAME` on the server and give the agent the new token"
@@ -58,6 +58,7 @@ class HostRow(Struct, frozen=True, kw_only=True):
     applied_schedule_version: int
     applied_epoch: str | None
     refused_entries: tuple[RefusedEntry, ...]
+    pins: tuple[str, ...]
     labels: dict[str, str]
 
 
@@ -106,7 +107,13 @@ def all_hosts(tx: Connection) -> list[HostRow]:
 def has_capability(tx: Connection, host_id: str, capability: str) -> bool:
     """Given a host, return whether its agent has said at its last hello that it can do this; not of a removed one."""
     text: str | None = tx.execute(_CAPABILITIES, {"host_id": host_id}).scalar()
-    return text is not None and capability in _capabilities.decode(text)
+    return text is not None and capability in _texts.decode(text)
+
+
+def any_pinned(tx: Connection) -> bool:
+    """Return whether any host has said that it knows this server by a pin."""
+    query = select(hosts.c.id).where(hosts.c.pins != "[]", hosts.c.removed_at.is_(None)).limit(1)
+    return tx.execute(query).first() is not None
 
 
 def of_schedule(tx: Connection, schedule_id: str) -> list[HostRow]:
@@ -221,6 +228,7 @@ def note_hello(tx: Connection, host_id: str, hello: Hello, *, clock_offset: floa
             instance_id=hello.instance_id,
             journal_id=hello.journal_id,
             capabilities=msgspec.json.encode(hello.capabilities).decode(),
+            pins=msgspec.json.encode(hello.pins).decode(),
             clock_offset=clock_offset,
             applied_schedule_version=hello.applied_version,
             applied_epoch=hello.applied_epoch,
@@ -254,7 +262,8 @@ def _host(row: Any, labels: dict[str, str]) -> HostRow:
     return HostRow(
         **{
             **row,
-            "capabilities": _capabilities.decode(row["capabilities"]),
+            "capabilities": _texts.decode(row["capabilities"]),
+            "pins": _texts.decode(row["pins"]),
             "refused_entries": _refused.decode(row["refused_entries"]),
             "labels": labels,
         }

@@ -97,6 +97,7 @@ hosts = Table(
         "refused_entries", Text, nullable=False, server_default="[]"
     ),  # JSON list of RefusedEntry, from the last ack
     Column("machine", Text),  # its own name of itself, which restic writes into locks
+    Column("pins", Text, nullable=False, server_default="[]"),  # JSON list: what it held at its last hello
 )
 # A name is unique among hosts that are not removed: checked in the writer's transaction (one writer), because a partial
 # unique index is not portable to every engine SQLAlchemy knows.
