@@ -11,11 +11,12 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple, TextIO
 
+from restic_manager.cli.long_table import LONG, table_lines
 from restic_manager.cli.text import safe, safe_line
 from restic_manager.domain.errors import ManagerError
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+    from rich.console import Console, JustifyMethod, RenderableType
 
 WIDTH: Final = 80
 """Columns of everything that is not printed on a terminal, so that it is the same everywhere."""
@@ -97,18 +98,25 @@ class Screen:
 
     def table(self, columns: Sequence[Column | str], rows: Iterable[Sequence[str]], *, empty: str) -> None:
         """Given columns and rows, print a table that fits; `empty` is said instead when there are no rows."""
+        made = [Column(column) if isinstance(column, str) else column for column in columns]
+        cells = [[safe(cell) for cell in row] for row in rows]
+        if not cells:
+            self.note(empty)
+            return
+        if len(cells) >= LONG:
+            lines = table_lines(self.console(self._out), made, cells, STYLES)
+            if lines is not None:
+                self._out.writelines(f"{line}\n" for line in lines)
+                return
         from rich.table import Table
         from rich.text import Text
 
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-        for column in columns:
-            made = Column(column) if isinstance(column, str) else column
-            table.add_column(made.title, justify="right" if made.right else "left", overflow="fold", no_wrap=made.keep)
-        for row in rows:
-            table.add_row(*(Text(safe(cell), style=STYLES.get(cell, "")) for cell in row))
-        if table.row_count == 0:
-            self.note(empty)
-            return
+        for column in made:
+            justify: JustifyMethod = "right" if column.right else "left"
+            table.add_column(column.title, justify=justify, overflow="fold", no_wrap=column.keep)
+        for row in cells:
+            table.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row))
         self._print(table)
 
     def fields(self, pairs: Iterable[tuple[str, str]]) -> None:

@@ -30,8 +30,8 @@ class FailureClass:
 CLASSES: tuple[FailureClass, ...] = (
     FailureClass(
         "repo_missing",
-        "There is no repository at this URL. If it was never created, create it (an init job does); if it was, the "
-        "URL, the mount or the bucket is not what it used to be: do not create a new one over it.",
+        "There is no repository at this URL. If it was never created, create it (`restic-manager repo init`); if it "
+        "was, the URL, the mount or the bucket is not what it used to be: do not create a new one over it.",
         # 0.14's own words. Its next line, "Is there a repository at the following location?", follows a refused
         # connection and a wrong login just the same, so it proves nothing.
         r"unable to open config file: (?:<config/> does not exist|stat .*: no such file or directory"
@@ -138,7 +138,7 @@ REMEDIES: dict[str, str] = {entry.code: entry.remedy for entry in CLASSES} | {
     "unkillable": "restic does not end even when killed: it hangs in the kernel, on a dead mount most often. It holds "
     "up nothing here any more, but the host needs a look (and perhaps a restart).",
     "restic_missing": "Install restic on this host, or tell the agent where it is.",
-    "restic_too_old": "Install a newer restic on this host.",
+    "restic_too_old": "Install a newer restic on this host, or leave out what needs it.",
     "restic_broken": "Reinstall restic on this host: what is there cannot be run.",
     "command_too_long": "There are too many paths or patterns for one command line: put the patterns in an exclude "
     "file on the host, or split the schedule.",
@@ -152,7 +152,8 @@ REMEDIES: dict[str, str] = {entry.code: entry.remedy for entry in CLASSES} | {
     "nothing_restored": "Nothing in the snapshot matches what was asked for, so nothing was written: look at the "
     "snapshot's paths.",
     "restore_incomplete": "Some files could not be restored; the others are there. The lines name them.",
-    "restore_target": "Nothing was written: choose another folder, or say what is to happen to what is there.",
+    "restore_target": "Nothing was written: choose another folder, or say what is to happen to what is there "
+    "(--overwrite).",
     "retention_refused": "Nothing was removed for it: look at the schedule's retention and at the clocks of its hosts.",
     "source_repo_failed": "The repository to copy from could not be opened; nothing was changed in the other one.",
     "verify_failed": "What was restored is not what the snapshot says. Run a check that reads the data, and do not "

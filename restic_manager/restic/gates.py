@@ -92,7 +92,7 @@ def pass_gates(spec: Spec, version: Version) -> tuple[str, ...]:
             continue
         needs = f"{gate.what} needs restic {gate.feature.since} or newer, this host has {version}"
         if gate.instead is None:
-            raise ResticUnusableError(f"{needs}: install a newer one there, or leave it out", code="restic_too_old")
+            raise ResticUnusableError(f"{needs}", code="restic_too_old")
         if gate.told:
             different.append(f"{needs}: {gate.instead}")
     return tuple(different)

@@ -153,16 +153,19 @@ def _never_reached(ended: Ended, heard: Heard) -> bool:
 
 def failure(code: str, detail: str = "", lines: Sequence[str] = ()) -> Failure:
     """Given a code of REMEDIES, what exactly happened and restic's lines, return the failure with its remedy."""
-    # A path may hold a line's end; a message is one line.
-    detail = detail.replace("\n", "\\n")
-    message = f"{detail} {REMEDIES[code]}" if detail else REMEDIES[code]
+    message = f"{_one_line(detail)} {REMEDIES[code]}" if detail else REMEDIES[code]
     return Failure(code=code, message=cut(message, 8_000), lines=tuple(lines[:MAX_ERROR_LINES]))
+
+
+def _one_line(text: str) -> str:
+    """Given a text that may name paths, return it without the ends of lines that a path may hold."""
+    return text.replace("\n", "\\n")
 
 
 def missing_text(paths: Iterable[str]) -> str:
     """Given missing paths, return the sentence that names the first few."""
     listed = list(paths)
-    shown = ", ".join(cut(path, 300) for path in listed[:5])
+    shown = ", ".join(cut(_one_line(path), 300) for path in listed[:5])
     more = f" and {len(listed) - 5} more" if len(listed) > 5 else ""
     return f"Not there: {shown}{more}."
 

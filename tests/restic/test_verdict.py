@@ -13,7 +13,7 @@ from restic_manager.domain.model import Kind, Outcome, Status
 from restic_manager.restic.answers.reader import Finding
 from restic_manager.restic.failures import CLASSES, REMEDIES
 from restic_manager.restic.output import Heard
-from restic_manager.restic.verdict import Ended, Stop, judge, judge_found, needs_lookup
+from restic_manager.restic.verdict import Ended, Stop, failure, judge, judge_found, missing_text, needs_lookup
 from restic_manager.restic.version import Version
 from tests.restic.captured import VERSIONS, said
 
@@ -150,6 +150,11 @@ def test_cancelled_with_a_snapshot_stays_cancelled() -> None:
     ):
         assert outcome.status is Status.CANCELLED
         assert outcome.snapshot_id == "abcdef12"
+
+
+def test_a_message_is_one_line_whatever_a_path_holds() -> None:
+    assert missing_text(["/a\nb", "/c"]) == "Not there: /a\\nb, /c."
+    assert "\n" not in failure("path_missing", "Not in this snapshot: /a\nb.").message
 
 
 def test_exit_0_without_a_summary_is_a_failure() -> None:

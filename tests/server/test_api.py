@@ -412,7 +412,7 @@ def test_what_never_comes_is_nothing() -> None:
             "",
         ),
         ("POST", "hosts/invite", {"name": "a", "colour": "red"}, (400, "invalid_input"), "colour"),
-        ("POST", "hosts/invite", {"name": 7}, (400, "invalid_input"), "$.name"),
+        ("POST", "hosts/invite", {"name": 7}, (400, "invalid_input"), "name: expected `str`"),
         ("POST", "hosts/invite", {"name": "a\0b"}, (400, "invalid_input"), "NUL"),
         ("POST", "hosts/invite", {"name": "-x"}, (400, "invalid_input"), "'-x'"),
         ("POST", "schedules", {**NIGHTLY, "splay": -1}, (400, "invalid_input"), "splay"),

@@ -185,7 +185,7 @@ def _chosen(tx: Connection, spec: Spec, repo: RepoRow, online: Container[str]) -
     there = next((host_id for host_id in able if host_id in online), None)
     if there is None:
         if not able:
-            raise ConflictError(f"no host uses repository {repo.name} yet: say which host is to do it (--host)")
+            raise ConflictError(f"no host uses repository {repo.name} yet: say which host is to do it")
         names = sorted(host.name for host in hosts.all_hosts(tx) if host.id in able)
         raise ConflictError(
             f"of the hosts that use repository {repo.name} none is online ({', '.join(names[:6])}): wait for one, or"
