@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-import time
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given, settings
@@ -13,7 +13,7 @@ from restic_manager.cli import long_table, render
 from restic_manager.cli.long_table import narrowed
 from restic_manager.cli.render import Column, Screen
 
-COLUMNS = [Column("ID", keep=True), "HOST", Column("SIZE", right=True, keep=True), "PATHS"]
+COLUMNS: list[Column | str] = [Column("ID", keep=True), "HOST", Column("SIZE", right=True, keep=True), "PATHS"]
 words = st.text(st.sampled_from("ab/日é -"), max_size=30).map(lambda text: " ".join(text.split()))
 cells = st.one_of(words, words.map(lambda text: text * 4), st.sampled_from(["failed", "", "running"]))
 tables = st.lists(
@@ -28,7 +28,7 @@ class Tty(io.StringIO):
         return True
 
 
-def printed(rows: list[tuple[str, ...]], out: io.StringIO) -> str:
+def printed(rows: Sequence[tuple[str, ...]], out: io.StringIO) -> str:
     Screen(as_json=False, out=out, err=io.StringIO()).table(COLUMNS, rows, empty="-")
     return out.getvalue()
 
@@ -67,18 +67,12 @@ def test_the_widest_gives_way_first() -> None:
     assert narrowed([8, 8], [True, True], 80) == [8, 8]
 
 
-def test_ten_thousand_rows_are_there_at_once() -> None:
+def test_ten_thousand_rows_are_laid_out_without_rich(monkeypatch: pytest.MonkeyPatch) -> None:
+    """rich measures every cell again and again: that took seconds."""
+    monkeypatch.setattr("rich.table.Table.__rich_console__", None)
     rows = [
         (f"{at:08x}", f"web{at % 200}", "1.2 GiB", f"/srv/{at}, /etc, /home, /var/lib/postgres" * 2)
         for at in range(10_000)
     ]
-    began = time.process_time()
-    shown = printed(rows, io.StringIO())
-    took = time.process_time() - began
-    assert shown.count("\n") > 20_000
     assert len(rows) >= long_table.LONG
-    began = time.process_time()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(render, "LONG", 1_000)
-        printed(rows[:500], io.StringIO())
-    assert took < (time.process_time() - began) * 20 / 2, "not even twice as fast as rich"
+    assert printed(rows, io.StringIO()).count("\n") > 20_000
