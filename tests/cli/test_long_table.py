@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import time
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given, settings
@@ -13,7 +14,7 @@ from restic_manager.cli import long_table, render
 from restic_manager.cli.long_table import narrowed
 from restic_manager.cli.render import Column, Screen
 
-COLUMNS = [Column("ID", keep=True), "HOST", Column("SIZE", right=True, keep=True), "PATHS"]
+COLUMNS: list[Column | str] = [Column("ID", keep=True), "HOST", Column("SIZE", right=True, keep=True), "PATHS"]
 words = st.text(st.sampled_from("ab/日é -"), max_size=30).map(lambda text: " ".join(text.split()))
 cells = st.one_of(words, words.map(lambda text: text * 4), st.sampled_from(["failed", "", "running"]))
 tables = st.lists(
@@ -28,7 +29,7 @@ class Tty(io.StringIO):
         return True
 
 
-def printed(rows: list[tuple[str, ...]], out: io.StringIO) -> str:
+def printed(rows: Sequence[tuple[str, ...]], out: io.StringIO) -> str:
     Screen(as_json=False, out=out, err=io.StringIO()).table(COLUMNS, rows, empty="-")
     return out.getvalue()
 
