@@ -280,7 +280,7 @@ async def test_limits_travel_with_every_order(tmp_path: Path, autojump_clock: Mo
         open_world(tmp_path) as world,
         one_host(world, retry=1, retry_backoff=1, time_limit=7200, stall_limit=None) as (agent, schedule_id),
     ):
-        wanted = Limits(time_limit=7200, stall_limit=None)
+        wanted = Limits(time_limit=7200, stall_limit=None, lock_wait=300)
         first = await slot_runs(agent, schedule_id, 3600)
         assert first.limits == wanted
         await ends(agent, first, failed("network"))

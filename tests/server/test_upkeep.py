@@ -13,6 +13,7 @@ import trio
 from sqlalchemy import select
 from trio.testing import MockClock
 
+from restic_manager.domain.lock_waits import with_lock_wait
 from restic_manager.domain.model import Actor, Failure, Kind, Outcome, Status
 from restic_manager.domain.results import ListStats
 from restic_manager.domain.specs import SnapshotsSpec
@@ -75,7 +76,7 @@ async def kept(tmp_path: Path, *host_names: str) -> AsyncIterator[tuple[World, R
 async def lists_within(agent: ScriptedAgent, seconds: float) -> CommandRun:
     order = await agent.hear(CommandRun, within=seconds)
     assert order.spec == SnapshotsSpec()
-    assert order.limits == relisting.LIMITS
+    assert order.limits == with_lock_wait(relisting.LIMITS, Kind.SNAPSHOTS)
     return order
 
 
