@@ -7,8 +7,9 @@ removing stale ones takes no lock, and waits for nobody.
 First come first served. Only restores go before everything else, and jobs that must be alone and that others wait for
 (an init, say). A job that could run if its repository were free holds its place there: nothing that came later takes
 it, so neither those that need to be alone nor the others starve. A job whose host is busy or away holds up nobody; but
-one that has waited long for a busy host (`pressing`) holds its place, too. And a host passes over a job whose
-repository is not free: what waits never holds up what it does not compete with.
+one that has waited long for a busy host (`pressing`) holds its place, too: of those that need not be alone the oldest
+on each repository, for if every one did, a few busy hosts would keep a repository empty. And a host passes over a job
+whose repository is not free: what waits never holds up what it does not compete with.
 
 Linear in the jobs looked at. Refuses to know rows, links and time.
 """
@@ -95,6 +96,10 @@ class Why(StrEnum):
     REPO_TURN = "repo_turn"
 
 
+_HOSTS: Final = frozenset({Why.HOST_BUSY, Why.HOST_READING})
+"""A job waits for its host, which is there."""
+
+
 class Reason(NamedTuple):
     """Why a job waits, for which job, where it is one, and on which repository, where it is for that.
 
@@ -117,7 +122,7 @@ class Choice(Struct, frozen=True):
 class _Repo:
     """What is known of one repository while walking the queue."""
 
-    __slots__ = ("alone", "before", "held", "kept", "room", "shared", "shares")
+    __slots__ = ("alone", "awaited", "before", "held", "kept", "room", "shared", "shares")
 
     def __init__(self, room: int) -> None:
         self.room = room
@@ -127,6 +132,7 @@ class _Repo:
         self.held: str | None = None  # the first queued job that needs it to itself and keeps its place
         self.kept = 0  # so many places are kept for other queued jobs
         self.before: str | None = None  # the first of these
+        self.awaited = False  # whether one of these waits for its host
 
     def occupy(self, job_id: str, *, alone: bool, jobs: int = 1) -> None:
         if alone:
@@ -135,12 +141,14 @@ class _Repo:
             self.shared = self.shared or job_id
             self.shares += jobs
 
-    def keep(self, job_id: str, *, alone: bool) -> None:
+    def keep(self, job_id: str, *, alone: bool, awaited: bool) -> None:
+        """Keep a place for a queued job. awaited: it is its host that it waits for, so the place is empty till then."""
         if alone:
             self.held = self.held or job_id
-        else:
+        elif not (awaited and self.awaited):
             self.before = self.before or job_id
             self.kept += 1
+            self.awaited = self.awaited or awaited
 
 
 class _Host:
@@ -202,8 +210,9 @@ def choose(
             continue
         waiting[job.job_id] = reason
         if keeps_its_place(job, reason, host.heavy_on):
+            awaited = reason.why in _HOSTS
             for repo in there.values():
-                repo.keep(job.job_id, alone=job.needs_all)
+                repo.keep(job.job_id, alone=job.needs_all, awaited=awaited)
     return Choice(send=tuple(send), waiting=waiting)
 
 
@@ -217,12 +226,12 @@ def in_order(queued: Sequence[Queued]) -> Iterable[Queued]:
 
 def keeps_its_place(job: Queued, reason: Reason, busy_on: str | None) -> bool:
     """Given a waiting job, why it waits and the repository that its host's heavy job is on, return whether its place
-    on its own repository is kept for it.
+    on its own repository is kept for it (if it need not be alone: as the first of those that wait for a host).
     """
     match reason.why:
         case Why.REPO_BUSY | Why.REPO_FULL | Why.REPO_TURN:
             return True
-        case Why.HOST_BUSY | Why.HOST_READING:
+        case why if why in _HOSTS:
             # Where the job before it is on the same repository, its place becomes free together with the host.
             return job.pressing and (job.needs_all or job.repo_id != busy_on)
         case _:

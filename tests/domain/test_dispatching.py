@@ -167,6 +167,20 @@ CASES: dict[str, tuple[list[Queued], list[Active], set[str], tuple[str, ...], di
         (),
         {"j1": Reason(Why.HOST_BUSY, "x"), "j2": Reason(Why.REPO_TURN, "j1", "r1")},
     ),
+    "of all that have waited long for one busy host the oldest alone has a place kept": (
+        [*(job(f"j{number}", pressing=True) for number in range(1, 6)), job("j6", "h2")],
+        [active("x", repo="r2")],
+        EVERYONE,
+        ("j6",),
+        {f"j{number}": Reason(Why.HOST_BUSY, "x") for number in range(1, 6)},
+    ),
+    "and of all that have waited long for busy hosts": (
+        [*(job(f"j{number}", f"h{number}", pressing=True) for number in range(1, 5)), job("j5", "h5")],
+        [active(f"x{number}", f"h{number}", "r2") for number in range(1, 5)],
+        EVERYONE,
+        ("j5",),
+        {f"j{number}": Reason(Why.HOST_BUSY, f"x{number}") for number in range(1, 5)},
+    ),
     "but not where its host's job there makes room for it": (
         [job("j1", pressing=True), job("j2", "h2")],
         [*full(2), active("x")],
@@ -306,14 +320,19 @@ def greedy(world: World) -> tuple[str, ...]:
         ),
     )
     keeping: list[Active] = []
+    awaited: set[str] = set()  # repositories on which a place is kept for a busy host
     for one in turns:
         if one.waits_for is not None or one.host_id not in online:
             continue
         me = running(one)
         if not lawful([other for other in [*together, me] if other.host_id == me.host_id], {}):
             heavy_on = next((o.repo_id for o in together if o.host_id == me.host_id and o.kind.heavy), None)
-            if one.pressing and (one.needs_all or heavy_on != one.repo_id):
+            if one.pressing and one.needs_all:
                 keeping.append(me)
+            elif one.pressing and heavy_on != one.repo_id:
+                free = set(me.places) - awaited
+                awaited |= free
+                keeping += [me._replace(kind=BACKUP, repo_id=repo, source_id=None) for repo in sorted(free)]
             continue
         ghosts = [other._replace(host_id=f"ghost{number}") for number, other in enumerate(keeping)]
         # Places that are kept do not take each other's: only what would come on top is in question.

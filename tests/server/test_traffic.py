@@ -146,6 +146,30 @@ async def test_a_job_whose_host_is_busy_holds_up_nobody_until_it_has_waited_long
         assert (await agents["b"].hear(CommandRun)).job_id == late
 
 
+async def test_what_has_waited_long_for_a_busy_host_keeps_one_place_and_not_the_repository(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with fleet(tmp_path, "a", "b", "c", "d") as (world, agents):
+        await world.repo("other")
+        await set_repo(world, max_parallel=2)
+        await wish(world, BACKUP, "a", repo="other")
+        long = await agents["a"].hear(CommandRun)
+        old = [await wish(world, BACKUP, "a") for _ in range(3)]
+        await trio.sleep(questions.PATIENCE.total_seconds() - 60)
+        for name in ("b", "c"):
+            await wish(world, BACKUP, name)
+        orders = {name: await agents[name].hear(CommandRun) for name in ("b", "c")}
+        late = await wish(world, BACKUP, "d")
+        await trio.sleep(61)
+        await ends(agents["b"], orders["b"])
+        assert await agents["d"].hears_nothing(CommandRun)
+        assert (await waits_for(world, late) or "").startswith(f"job {old[0][:8]} (backup on a)")
+        await ends(agents["c"], orders["c"])
+        assert (await agents["d"].hear(CommandRun)).job_id == late
+        await ends(agents["a"], long)
+        assert (await agents["a"].hear(CommandRun)).job_id == old[0]
+
+
 async def test_who_leaves_lets_go_of_its_turn(tmp_path: Path, autojump_clock: MockClock) -> None:
     async with fleet(tmp_path, "a", "b", "c") as (world, agents):
         await wish(world, BACKUP, "a")

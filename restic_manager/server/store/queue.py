@@ -205,7 +205,8 @@ class _Scene:
                 found.append(job)
                 if job.needs_all:
                     return found
-                ready += bool(job.places)
+                # All that wait for busy hosts keep one place between them: others may be ready behind them.
+                ready += bool(job.places) and self._is_free(job)
                 if ready >= room:
                     return found
             if len(page) < _PAGE:
