@@ -431,7 +431,7 @@ def test_repo_show_tells_all_of_it(command: Command, server: StubServer) -> None
         list_stale=True,
         size=9 << 30,
         measured_at=samples.ago(days=1),
-        checked_at=samples.ago(hours=3),
+        checked_at=samples.ago(days=3),
         check_status=Status.SUCCEEDED,
         part_read=3,
         parts=12,
@@ -442,7 +442,7 @@ def test_repo_show_tells_all_of_it(command: Command, server: StubServer) -> None
     out = command("repo", "show", "main").out
     for told in (
         *("its hosts cannot delete there", "500, listed 5 d ago, changed since", "9.0 GiB, measured 1 d ago"),
-        *("succeeded 3 h ago, part 3 of 12 of the data read last", "2 removed so far", "nas1"),
+        *("succeeded 3 d ago, part 3 of 12 of the data read last", "2 removed so far", "nas1"),
     ):
         assert told in " ".join(out.split())
 
