@@ -40,7 +40,8 @@ class ServerConfig:
 
     listen_port: 0 takes a free one. timezone: of schedules that name none. public_url: what a host is told to dial (the
     default is where the server listens). reconnect_spread: agents spread their reconnects over at least this long.
-    request_expires: how long what an operator wants from a host that is away is kept.
+    request_expires: how long what an operator wants from a host that is away is kept. api_listen: where operators are
+    answered over TCP, beside the socket. socket_group: whose members may use the socket.
     """
 
     data_dir: Path
@@ -48,6 +49,8 @@ class ServerConfig:
     listen_port: int = 8787
     timezone: str = "UTC"
     public_url: str | None = None
+    api_listen: tuple[str, int] | None = None
+    socket_group: str | None = None
     heartbeat_interval: float = 15.0
     reconnect_spread: float = 5.0
     lost_after: float = 7 * 86_400.0
@@ -89,6 +92,8 @@ _KEYS: Final[dict[str, tuple[str, ...]]] = {
         "data_dir",
         "timezone",
         "public_url",
+        "api_listen",
+        "socket_group",
         "heartbeat",
         "reconnect_spread",
         "lost_after",
@@ -121,6 +126,8 @@ def load_server(
     data_dir: str | None = None,
     timezone: str | None = None,
     public_url: str | None = None,
+    api_listen: str | None = None,
+    socket_group: str | None = None,
     log_level: str | None = None,
 ) -> ServerConfig:
     """Given the environment and the server's flags as they were typed, return its config; raise InputError."""
@@ -132,6 +139,8 @@ def load_server(
         listen_port=port,
         timezone=place.read("timezone", timezone, "RESTIC_MANAGER_TIMEZONE", _timezone, local_timezone()),
         public_url=place.read_optional("public_url", public_url, "RESTIC_MANAGER_PUBLIC_URL", _server_url),
+        api_listen=place.read_optional("api_listen", api_listen, "RESTIC_MANAGER_API_LISTEN", _listen),
+        socket_group=place.read_optional("socket_group", socket_group, None, _not_empty),
         heartbeat_interval=place.read("heartbeat", None, None, _seconds(1, _HOUR), "15s"),
         reconnect_spread=place.read("reconnect_spread", None, None, _seconds(0, _HOUR), "5s"),
         lost_after=place.read("lost_after", None, None, _seconds(60, 366 * 86_400), "7d"),

@@ -87,11 +87,29 @@ def server(
             show_default=False,
         ),
     ] = None,
+    api_listen: Annotated[
+        str | None,
+        typer.Option(
+            "--api-listen",
+            metavar="HOST:PORT",
+            help="Answer operators here too, over TCP, if they have a token. [default: only the socket]",
+            show_default=False,
+        ),
+    ] = None,
+    socket_group: Annotated[
+        str | None,
+        typer.Option(
+            "--socket-group",
+            metavar="GROUP",
+            help="Let this group's members use the operators' socket: all of them as admins. [default: only this user]",
+            show_default=False,
+        ),
+    ] = None,
     log_level: LogLevelOption = None,
 ) -> int:
     """Run the control plane, unless a verb follows. The help is the group's."""
     if context.invoked_subcommand is not None:
-        given = (listen, data_dir, config, timezone, public_url, log_level)
+        given = (listen, data_dir, config, timezone, public_url, api_listen, socket_group, log_level)
         if any(value is not None for value in given):
             raise InputError(
                 "options stand behind the verb, as in `restic-manager server "
@@ -111,6 +129,8 @@ def server(
             data_dir=data_dir,
             timezone=timezone,
             public_url=public_url,
+            api_listen=api_listen,
+            socket_group=socket_group,
             log_level=log_level,
         )
         start_log(loaded.log_level)

@@ -32,7 +32,7 @@ from restic_manager.server.api.app import build_api
 from restic_manager.server.dispatch import Dispatcher
 from restic_manager.server.hub import Hub
 from restic_manager.server.janitor import Janitor
-from restic_manager.server.operators import bind_socket, serve_operators
+from restic_manager.server.operators import bind_socket, group_id, serve_operators
 from restic_manager.server.places import DATABASE, KEY_FILE
 from restic_manager.server.restore import refuse_what_is_lost
 from restic_manager.server.services import Services
@@ -46,10 +46,13 @@ _FILES: Final = 65_536
 
 @dataclass(frozen=True)
 class Running:
-    """Where a running server answers: `listening` as HOST:PORT for agents, `socket` for operators."""
+    """Where a running server answers: `listening` as HOST:PORT for agents, `socket` for operators, `api` as HOST:PORT
+    for operators over TCP, None where they are not let in that way.
+    """
 
     listening: str
     socket: Path
+    api: str | None = None
 
 
 async def serve(
@@ -61,9 +64,12 @@ async def serve(
     """Given its config, run the server until a signal ends it.
 
     Raise StorageError when the data directory or what is in it cannot be used (another server has it, the disk is full,
-    the key does not fit), ManagerError with code `address_in_use` when its port is taken.
+    the key does not fit), ManagerError with code `address_in_use` when its port is taken,
+    InputError when there is no such group as its socket is to be open to.
     """
     clock = clock or SystemClock()
+    if config.socket_group is not None:
+        group_id(config.socket_group)  # before anything is made: a name that is none must not leave half a server
     datadir.prepare(config.data_dir)
     with datadir.lock(config.data_dir, "server"):
         refuse_what_is_lost(config.data_dir)
@@ -77,7 +83,11 @@ async def serve(
 
 async def _serve_with(store: Store, config: ServerConfig, clock: Clock, task_status: trio.TaskStatus[Running]) -> None:
     sealer = await _the_sealer(store, config.data_dir / KEY_FILE)
-    async with _agents_listeners(config) as listeners, _operators_listener(config.data_dir) as (socket, listener):
+    async with (
+        _tcp_listeners(config.listen_host, config.listen_port, "--listen") as listeners,
+        _api_listeners(config) as api_listeners,
+        _operators_listener(config) as (socket, listener),
+    ):
         hub = Hub()
         services = Services(
             store=store,
@@ -89,7 +99,7 @@ async def _serve_with(store: Store, config: ServerConfig, clock: Clock, task_sta
             started_at=clock.now(),
             listening=_address(listeners[0]),
         )
-        running = Running(services.listening, socket)
+        running = Running(services.listening, socket, _address(api_listeners[0]) if api_listeners else None)
         async with trio.open_nursery() as server:
             stop = await server.start(watch_signals, name="signals")
             server.start_soon(_cancel_at, stop, server.cancel_scope, name="second signal")
@@ -100,6 +110,7 @@ async def _serve_with(store: Store, config: ServerConfig, clock: Clock, task_sta
                 services=services,
                 listeners=listeners,
                 operators_listener=listener,
+                api_listeners=api_listeners,
                 running=running,
                 stop=stop,
                 task_status=task_status,
@@ -112,17 +123,22 @@ async def _keep_doors(
     services: Services,
     listeners: list[trio.SocketListener],
     operators_listener: trio.SocketListener,
+    api_listeners: list[trio.SocketListener],
     running: Running,
     stop: StopSignals,
     task_status: trio.TaskStatus[Running],
 ) -> None:
-    """Keep both doors open until the first signal, then close them: agents get their goodbye while requests finish."""
+    """Keep both doors open until the first signal, then close them: agents get their goodbye while requests finish.
+
+    Over TCP operators have a door of their own: whoever crowds that one does not crowd the socket.
+    """
     close_operators = trio.Event()
     agents_door = AgentsDoor(services)
+    api = build_api(services)
     async with trio.open_nursery() as operators:
-        await operators.start(
-            serve_operators, build_api(services), operators_listener, close_operators, name="operators' door"
-        )
+        await operators.start(serve_operators, api, [operators_listener], close_operators, name="operators' door")
+        if api_listeners:
+            await operators.start(serve_operators, api, api_listeners, close_operators, name="operators' door on TCP")
         async with trio.open_nursery() as agents:
             await agents.start(agents_door.serve, listeners, name="agents' door")
             _say_where(services.config, running)
@@ -147,14 +163,14 @@ async def _the_sealer(store: Store, path: Path) -> Sealer:
 
 
 @contextlib.asynccontextmanager
-async def _agents_listeners(config: ServerConfig) -> AsyncIterator[list[trio.SocketListener]]:
-    where = f"{config.listen_host}:{config.listen_port}"
+async def _tcp_listeners(host: str, port: int, option: str) -> AsyncIterator[list[trio.SocketListener]]:
+    where = f"{host}:{port}"
     try:
-        listeners = await trio.open_tcp_listeners(config.listen_port, host=config.listen_host)
+        listeners = await trio.open_tcp_listeners(port, host=host)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise ManagerError(
-                f"cannot listen on {where}: another program does; end it, or name another address with --listen",
+                f"cannot listen on {where}: another program does; end it, or name another address with {option}",
                 code="address_in_use",
             ) from error
         raise ManagerError(f"cannot listen on {where}: {error.strerror or error}", code="address_unusable") from error
@@ -166,9 +182,19 @@ async def _agents_listeners(config: ServerConfig) -> AsyncIterator[list[trio.Soc
 
 
 @contextlib.asynccontextmanager
-async def _operators_listener(data_dir: Path) -> AsyncIterator[tuple[Path, trio.SocketListener]]:
-    path = datadir.make_socket_path(data_dir, os.environ)
-    listener = bind_socket(path)
+async def _api_listeners(config: ServerConfig) -> AsyncIterator[list[trio.SocketListener]]:
+    if config.api_listen is None:
+        yield []
+        return
+    async with _tcp_listeners(*config.api_listen, "--api-listen") as listeners:
+        yield listeners
+
+
+@contextlib.asynccontextmanager
+async def _operators_listener(config: ServerConfig) -> AsyncIterator[tuple[Path, trio.SocketListener]]:
+    group = None if config.socket_group is None else group_id(config.socket_group)
+    path = datadir.make_socket_path(config.data_dir, os.environ)
+    listener = bind_socket(path, group=group)
     try:
         yield path, listener
     finally:
@@ -183,9 +209,10 @@ def _address(listener: trio.SocketListener) -> str:
 
 def _say_where(config: ServerConfig, running: Running) -> None:
     """Tell the person who started it, whatever the log level, where everything is."""
+    api = "" if running.api is None else f"operators' API http://{running.api}; "
     sys.stderr.write(
         f"restic-manager {__version__}: agents dial ws://{running.listening}; operators' socket {running.socket}; "
-        f"data in {config.data_dir}\n"
+        f"{api}data in {config.data_dir}\n"
     )
     sys.stderr.flush()
 

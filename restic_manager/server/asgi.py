@@ -15,6 +15,8 @@ from urllib.parse import unquote_to_bytes
 import h11
 import trio
 
+from restic_manager.server.peers import SCOPE_KEY, Peer
+
 logger = logging.getLogger(__name__)
 
 READ_SIZE: Final = 64 << 10
@@ -44,8 +46,9 @@ class Limits:
 class Connection:
     """One client's connection."""
 
-    def __init__(self, app: App, stream: trio.abc.HalfCloseableStream, limits: Limits) -> None:
+    def __init__(self, app: App, stream: trio.abc.HalfCloseableStream, limits: Limits, peer: Peer) -> None:
         """Given an application and who to serve, hold them; `serve` does it."""
+        self.peer = peer
         self._app = app
         self._stream = stream
         self._limits = limits
@@ -165,7 +168,7 @@ class _Exchange:
         self._done = False
 
     async def run(self) -> None:
-        scope = _scope(self._request)
+        scope = _scope(self._request, self._connection.peer)
         if scope is None:
             await self._connection.send(*_short_answer(400))
             return
@@ -234,7 +237,7 @@ def _is_hang_up(error: BaseException) -> bool:
     return isinstance(error, ConnectionError)
 
 
-def _scope(request: h11.Request) -> dict[str, Any] | None:
+def _scope(request: h11.Request, peer: Peer) -> dict[str, Any] | None:
     """Given a request, return what ASGI tells of it; None when its target is no path."""
     target = bytes(request.target)
     if not target.startswith(b"/"):
@@ -254,6 +257,7 @@ def _scope(request: h11.Request) -> dict[str, Any] | None:
         "headers": [(bytes(name), bytes(value)) for name, value in request.headers],
         "client": None,
         "server": None,
+        SCOPE_KEY: peer,
     }
 
 

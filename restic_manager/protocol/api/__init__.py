@@ -70,11 +70,20 @@ from restic_manager.protocol.api.snapshots import (
     SnapshotsView,
     SnapshotView,
 )
+from restic_manager.protocol.api.trust import (
+    AuditCheck,
+    AuditView,
+    TokenRequest,
+    TokenView,
+    WhoView,
+)
 
 __all__ = [
     "DEFAULT_MAX_PARALLEL",
     "DEFAULT_RETRY_BACKOFF",
     "DEFAULT_STALL_LIMIT",
+    "AuditCheck",
+    "AuditView",
     "ErrorAnswer",
     "ErrorBody",
     "Event",
@@ -121,6 +130,9 @@ __all__ = [
     "SnapshotsView",
     "StatusView",
     "Target",
+    "TokenRequest",
+    "TokenView",
     "Variables",
+    "WhoView",
     "WhyView",
 ]
