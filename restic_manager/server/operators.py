@@ -61,6 +61,9 @@ def bind_socket(path: Path, *, group: int | None = None) -> trio.SocketListener:
         if group is not None:
             _open_to_group(path, group)
         sock.listen(128)
+    except StorageError:
+        sock.close()
+        raise
     except OSError as error:
         sock.close()
         raise storage_error(error, f"the socket {path}") from error
