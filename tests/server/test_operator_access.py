@@ -144,7 +144,7 @@ async def test_a_request_without_a_peer_is_nobodys(tmp_path: Path, autojump_cloc
 async def test_a_token_says_who_one_is(tmp_path: Path, autojump_clock: MockClock) -> None:
     async with open_door(tmp_path) as door:
         view = (await door("operator", "GET", "/v1/whoami")).json
-        assert view == {"name": "operator", "role": "operator", "origin": "192.0.2.7", "expires_at": None}
+        assert view == {"name": "operator", "role": "operator", "origin": "192.0.2.7", "expires_at": None, "pins": []}
         assert (await door("socket", "GET", "/v1/whoami")).json["role"] == "admin"
 
 

@@ -11,12 +11,17 @@ from restic_manager.domain.roles import Role
 
 
 class WhoView(Struct, frozen=True, kw_only=True):
-    """Who asks: the user of the socket, or the name of a token; with what role, and until when."""
+    """Who asks: the user of the socket, or the name of a token; with what role, and until when.
+
+    pins: those of the server's own certificate, the next one's among them; none where it has none, or one that CAs
+    vouch for.
+    """
 
     name: str
     role: Role
     origin: str
     expires_at: Instant | None = None
+    pins: tuple[str, ...] = ()
 
 
 class TokenRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -45,10 +45,16 @@ async def revoke(services: Services, call: Call[None, None]) -> TokenView:
     return _view(await services.store.write(call.act.within(change)))
 
 
-async def whoami(services: Services, call: Call[None, None]) -> WhoView:  # noqa: ARG001 - a handler's form
+async def whoami(services: Services, call: Call[None, None]) -> WhoView:
     """Return who asks."""
     asker = call.act.asker
-    return WhoView(name=asker.name, role=asker.role, origin=asker.origin, expires_at=asker.expires_at)
+    return WhoView(
+        name=asker.name,
+        role=asker.role,
+        origin=asker.origin,
+        expires_at=asker.expires_at,
+        pins=services.operators_pins(),
+    )
 
 
 def _view(row: TokenRow, token: str | None = None) -> TokenView:
