@@ -105,8 +105,18 @@ async def test_an_operation_without_a_row_is_refused_to_everybody(
 async def test_every_operation_answers_each_role_as_the_table_says(
     tmp_path: Path, autojump_clock: MockClock, operation: Operation
 ) -> None:
-    """What is let through may fail for other reasons (there is no such host): never for who asks."""
+    """What is let through may fail for other reasons (there is no such host): never for who asks.
+
+    Agents are nobody here: a host's credential, also of one that was removed, and a join token open nothing.
+    """
     async with open_door(tmp_path) as door:
+        for who, removed in (("agent", False), ("revoked agent", True)):
+            host_id = await door.world.join(who.replace(" ", "-"))
+            door.given[who] = door.world.credentials[host_id]
+            if removed:
+                assert (await door("admin", "DELETE", "/v1/hosts/revoked-agent")).status == 200
+        door.given["invited"] = (await door("admin", "POST", "/v1/hosts/invite", {"name": "new"})).json["token"]
+        began = len(await door.rows())
         needed = roles.ROLES[operation.name]
         path = operation.path.replace("{ref}", "none-such")
         for who in ROLES:
@@ -120,7 +130,13 @@ async def test_every_operation_answers_each_role_as_the_table_says(
             else:
                 assert (answer.status, answer.code) == (403, "not_permitted")
                 assert f"needs the role {needed}, and {who} has the role {who}" in answer.message
-        told = {(row.who, row.outcome) for row in await door.rows() if row.outcome in {"no_token", "not_permitted"}}
+        for who in ("agent", "revoked agent", "invited"):
+            answer = await door(who, operation.method, path, {} if operation.request is not None else None)
+            assert (answer.status, answer.code) == (401, "bad_token")
+            assert door.given[who] not in answer.message
+        rows = (await door.rows())[began:]
+        assert sum(row.outcome == "bad_token" for row in rows) == 3
+        told = {(row.who, row.outcome) for row in rows if row.outcome in {"no_token", "not_permitted"}}
         refused = {(role.value, "not_permitted") for role in Role if not role.covers(needed)}
         assert told == refused | {("nobody", "no_token")}
 

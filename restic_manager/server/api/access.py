@@ -74,7 +74,9 @@ class Doorman:
                 await self._services.store.write(lambda tx: tokens.note_used(tx, found.id, origin=peer.origin, now=now))
             except StorageError as error:  # a full disk must not keep out who comes to look after it
                 logger.warning("that token %s is used could not be stored: %s", found.name, error.message)
-        return Asker(name=found.name, role=found.role, origin=peer.origin, expires_at=found.expires_at)
+        return Asker(
+            name=found.name, role=found.role, origin=peer.origin, expires_at=found.expires_at, scope=found.scope
+        )
 
     async def _token(self, scope: Scope) -> TokenRow | NotPermittedError:
         given = [value for name, value in scope["headers"] if name.lower() == b"authorization"]
