@@ -139,7 +139,7 @@ class Mutator:
         foreign = dice.random() < 0.005
         if "schedule_id" in tree or dice.random() < 0.1:
             tree["schedule_id"] = dice.choice(known.foreign_schedules if foreign else known.schedules)
-        slot = datetime.now(UTC).replace(microsecond=0) - timedelta(seconds=dice.randrange(-1_200, 100_000))
+        slot = datetime.now(UTC).replace(microsecond=0) - timedelta(seconds=self._ago())
         for name in ("scheduled_at", "from", "to", "started_at", "finished_at", "at", "into"):
             if name in tree:
                 tree[name] = _text(slot + timedelta(seconds=dice.choice((0, 0, 0, 60, -60, 3_600, 10**8))))
@@ -150,6 +150,10 @@ class Mutator:
                 owner = known.host_id
                 tree["job_id"] = slot_job_id(tree["schedule_id"], owner, slot)
                 tree["scheduled_at"] = slot_text(slot)
+
+    def _ago(self) -> int:
+        """Return how many seconds ago a slot was: mostly just now."""
+        return self._dice.randrange(0, 60) if self._dice.random() < 0.7 else self._dice.randrange(-1_200, 100_000)
 
     def _sequence(self) -> int:
         choice = self._dice.random()
