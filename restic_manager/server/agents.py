@@ -23,7 +23,8 @@ from restic_manager.protocol.messages import Join, Joined, Refused
 from restic_manager.protocol.session import judge_version
 from restic_manager.runtime.seldom import Seldom
 from restic_manager.runtime.tls import Gatekeeper, HandshakeError
-from restic_manager.server.newcomers import Newcomer, Newcomers, network_of
+from restic_manager.server.newcomers import Newcomer, Newcomers
+from restic_manager.server.peers import network_of
 from restic_manager.server.services import Services
 from restic_manager.server.sessions import HELLO_SECONDS, HostSessions, first_message, turn_away
 from restic_manager.server.store import hosts
@@ -80,7 +81,7 @@ class AgentsDoor:
     async def handle(self, stream: trio.abc.Stream) -> None:
         """Given an accepted connection, live its life. Raises nothing but cancellation."""
         remote = _remote(stream)
-        newcomer = self._newcomers.enter(network_of(remote), trio.current_time())
+        newcomer = self._newcomers.enter(network_of(remote.rpartition(":")[0]), trio.current_time())
         if isinstance(newcomer, str):
             self._turned_away.say(logging.WARNING, "agents' door: %s closed: %s", remote, newcomer)
             await trio.aclose_forcefully(stream)

@@ -6,7 +6,6 @@ know sockets and credentials: whom a connection speaks for it is told as a text.
 
 from __future__ import annotations
 
-import ipaddress
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Final
@@ -108,17 +107,3 @@ def _known(all_known: OrderedDict[str, _Known], key: str, a_second: float, at_on
             break
         del all_known[oldest]
     return known
-
-
-def network_of(remote: str) -> str:
-    """Given an address as HOST:PORT, return what shares limits with it: an IPv4 address itself, of IPv6 its /64."""
-    host = remote.rpartition(":")[0].strip("[]").partition("%")[0]
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return remote
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.ipv4_mapped is None:
-            return str(ipaddress.ip_network((address, 64), strict=False))
-        address = address.ipv4_mapped
-    return str(address)
