@@ -108,9 +108,8 @@ async def main(count: int, *, tls: bool, at_once: bool) -> None:
         each = (resident() - before) / count
         living = (trio.lowlevel.current_statistics().tasks_living - tasks) / count
         print(f"{count} links: {each:.1f} KiB each, {living:.1f} tasks each")
-        print(
-            f"connecting: {cpu * 1e3:.2f} ms of server CPU each, {count / took:.0f}/s {'all at once' if at_once else 'one after the other'}"
-        )
+        how = "all at once" if at_once else "one after the other"
+        print(f"connecting: {cpu * 1e3:.2f} ms of server CPU each, {count / took:.0f}/s {how}")
         child.kill()
         nursery.cancel_scope.cancel()
 
