@@ -157,8 +157,8 @@ def _deny_paths(patterns: Collection[str], paths: Iterable[str], what: str, key:
 # -- repositories -----------------------------------------------------------------------------------------------------
 
 _LEADS_ELSEWHERE: Final = (
-    "AZURE_ACCOUNT_NAME", "AZURE_ENDPOINT_SUFFIX", "HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy",
-    "OS_AUTH_URL", "OS_STORAGE_URL", "RESTIC_AWS_ASSUME_ROLE_STS_ENDPOINT", "ST_AUTH",
+    "AZURE_ACCOUNT_NAME", "AZURE_ENDPOINT_SUFFIX", "HTTP_PROXY", "HTTPS_PROXY", "OS_AUTH_URL", "OS_STORAGE_URL",
+    "RESTIC_AWS_ASSUME_ROLE_STS_ENDPOINT", "ST_AUTH", "http_proxy", "https_proxy",
 )  # fmt: skip
 """Variables of a repository that decide, beside its URL, which server is asked."""
 _WEB_LOGIN: Final = re.compile(r"(?P<before>^[a-z0-9+]+:(?:[a-z0-9+]+:)?//)[^/?#]*@", re.DOTALL)
