@@ -21,6 +21,7 @@ import msgspec
 
 from restic_manager.domain.errors import InputError, NotPermittedError
 from restic_manager.domain.policy import KIND_WORDS, SAFE_DEFAULT, Denied, Policy, matches
+from restic_manager.runtime.datadir import default_data_dir
 
 NAME: Final = "agent-policy.toml"
 """In the agent's data directory, unless `--policy` names another file."""
@@ -77,6 +78,10 @@ class PolicyBook:
             self._stamp = stamp
         return self._loaded
 
+    def concurrent_jobs(self) -> int | None:
+        """Return the ceiling of jobs at once, as the file was when it was read last; None: there is none."""
+        return None if self._loaded is None else self._loaded.policy.concurrent_jobs
+
     def refusal(self, denied: Denied, loaded: Loaded) -> NotPermittedError:
         """Given what the policy denies, return the refusal: what was asked, what says so, what would allow it."""
         commands = " or ".join(
@@ -87,6 +92,13 @@ class PolicyBook:
             f"this host's policy does not allow {denied.asked} ({loaded.where(denied.key)}). To allow it, its "
             f"administrator runs on the host: {commands}"
         )
+
+
+def book_of(data_dir: Path, named: Path | None) -> PolicyBook:
+    """Given an agent's data directory and the file that `--policy` names, if any, return the agent's policy."""
+    path = named or data_dir / NAME
+    option = "" if path == default_data_dir(None, {}) / NAME else f" --policy {shlex.quote(str(path))}"
+    return PolicyBook(path, named=named is not None, option=option)
 
 
 def load(path: Path, *, named: bool) -> Loaded:
