@@ -19,7 +19,7 @@ from typing import Any, Final, TypeVar
 
 from restic_manager.domain.errors import InputError
 from restic_manager.domain.instants import parse_duration
-from restic_manager.domain.policy import KIND_WORDS
+from restic_manager.domain.policy import check_kind_words
 from restic_manager.domain.zones import check_timezone
 from restic_manager.protocol.address import check_pinned_url, parse_server_url
 from restic_manager.protocol.jointoken import JoinToken, parse_token
@@ -378,11 +378,7 @@ def _file(text: str) -> Path:
 def _kind_words(text: str) -> tuple[str, ...]:
     """Given what `--allow` says, return its kind words."""
     words = tuple(dict.fromkeys(word.strip() for word in text.split(",")))
-    for word in words:
-        if word not in KIND_WORDS:
-            near = difflib.get_close_matches(word, KIND_WORDS, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(KIND_WORDS)}"
-            raise InputError(f"--allow: {word!r} is no kind of job: {hint}")
+    check_kind_words(words, "--allow")
     return words
 
 

@@ -28,7 +28,7 @@ app.add_typer(policy_commands.app, name="policy")
         """
         restic-manager agent --server ws://127.0.0.1:8787 --token T  the first time
         restic-manager agent --server ws://127.0.0.1:8787            from then on
-        restic-manager agent policy show                             what the server may do here
+        restic-manager agent policy show      what the server may do here
         """
     ),
 )

@@ -7,6 +7,7 @@ list. Refuses to know where the policy is written down, who asks, and how a refu
 
 from __future__ import annotations
 
+import difflib
 import posixpath
 import re
 from collections.abc import Collection, Iterable, Mapping
@@ -16,6 +17,7 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta, Struct
 
+from restic_manager.domain.errors import InputError
 from restic_manager.domain.model import Kind, kind_of
 from restic_manager.domain.pathtext import path_to_text, text_to_path
 from restic_manager.domain.specs import ForgetSpec, PruneSpec, Rate, Spec, Tuning, UnlockSpec
@@ -125,6 +127,15 @@ def deny_kind(policy: Policy, spec: Spec) -> Denied | None:
     if allows_kind(policy, word):
         return None
     return Denied(f"jobs of kind {word}", "kinds", (("allow-kind", word),))
+
+
+def check_kind_words(words: Iterable[str], where: str = "allow") -> None:
+    """Given kind words as they were typed, raise InputError naming one that is none, and the nearest that is."""
+    for word in words:
+        if word not in KIND_WORDS:
+            near = difflib.get_close_matches(word, KIND_WORDS, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(KIND_WORDS)}"
+            raise InputError(f"{where}: {word[:80]!r} is no kind of job: {hint}")
 
 
 # -- paths ------------------------------------------------------------------------------------------------------------

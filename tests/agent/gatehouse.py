@@ -59,6 +59,7 @@ class Gatehouse:
         self.inner = inner
         self.lines: list[str] = []
         self.stop = trio.Event()
+        self.heard = trio.Event()
 
     def policy(self, text: str) -> None:
         path = self.data / "agent-policy.toml"
@@ -79,6 +80,7 @@ class Gatehouse:
     async def run(self, spec: Spec, **facts: Any) -> Outcome:
         async def take(_stream: str, lines: Sequence[str]) -> None:
             self.lines += lines
+            self.heard.set()
 
         async def no_rows(_rows: object) -> None:
             raise AssertionError
