@@ -37,7 +37,7 @@ _NUL: Final = str.maketrans({"\0": "\ufffd"})
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asker:
     """Who asks. name: the user of the socket, or a token's. origin: from where, for people. scope: which hosts its
-    token is for; None for all.
+    token is for; None for all. token_id: None at the socket.
     """
 
     name: str
@@ -45,6 +45,7 @@ class Asker:
     origin: str
     expires_at: datetime | None = None
     scope: TargetRule | None = None
+    token_id: str | None = None
 
 
 class Act:

@@ -56,7 +56,10 @@ async def revoke(services: Services, call: Call[None, None]) -> TokenView:
     def change(tx: Connection) -> TokenView:
         return _views(tx, [tokens.revoke(tx, tokens.resolve(tx, call.path["ref"]), now=now)])[0]
 
-    return await services.store.write(call.act.within(change))
+    view = await services.store.write(call.act.within(change))
+    if view.id != call.act.asker.token_id:  # who revokes its own token gets the answer
+        services.guests.turn_out(view.id)
+    return view
 
 
 async def whoami(services: Services, call: Call[None, None]) -> WhoView:
