@@ -298,6 +298,7 @@ def test_schedule_add_sends_everything_that_was_typed(command: Command, server: 
         },
         "retention": None,
         "guards": None,
+        "hooks": None,
     }
 
 
