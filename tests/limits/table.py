@@ -153,6 +153,10 @@ OPERATORS: Final = (
         "limits/test_inputs.py::test_a_token_holds_so_many_pins"),
     Row("config._LONGEST_TOKEN", "a token file", "bytes", "the rest is not looked at",
         "limits/test_inputs.py::test_a_token_file_is_read_so_far"),
+    Row("agent.policy_file.LONGEST", "a host's policy file", "bytes", "it is refused, and with it every job",
+        "limits/test_inputs.py::test_a_policy_file_has_so_many_bytes"),
+    Row("agent.resolving.LONGEST_LIST", "a file with paths that an agent compares with its policy", "bytes",
+        "`not_permitted`", "limits/test_inputs.py::test_a_file_with_paths_has_so_many_bytes"),
     Row("runtime.datadir._LONGEST_SOCKET", "the path of the operators' socket", "bytes",
         "it is put into a run directory", "limits/test_inputs.py::test_a_sockets_path_has_so_many_bytes"),
 )  # fmt: skip
@@ -213,7 +217,8 @@ PARTS: Final = {
 }
 INNER: Final[dict[str, tuple[str, ...]]] = {
     "how our own work is cut into portions, and how long it pauses: nobody outside comes to be past it": (
-        "agent.app._FAREWELL_WITHIN", "agent.identity._ANSWER_WITHIN", "agent.records.FORGET_AT_ONCE",
+        "agent.app._FAREWELL_WITHIN", "agent.hooks.CUT_OFF_WITHIN", "agent.identity._ANSWER_WITHIN",
+        "agent.records.FORGET_AT_ONCE",
         "agent.retelling.AT_ONCE", "agent.retelling.AT_ONCE_TEXT", "agent.runner._ENDING_WITHIN",
         "agent.session._ANSWER_WITHIN", "agent.slots._LOOK_AT_ONCE", "client.exchange.LOOK_SECONDS",
         "link.handshake.READ_AHEAD", "link.wire.LINGER_BYTES", "link.wire.LINGER_SECONDS",
@@ -229,7 +234,8 @@ INNER: Final[dict[str, tuple[str, ...]]] = {
         "server.upkeep.LOOK_SECONDS",
     ),
     "how long our own messages and texts become; the other side's bound is another row": (
-        "domain.lifecycle._LONGEST_MESSAGE", "protocol.fitting.MAX_REASON", "protocol.messages.MAX_ENTRIES_TEXT",
+        "agent.hooks._LONGEST_LINE", "domain.lifecycle._LONGEST_MESSAGE", "server.store.grants.MOST",
+        "protocol.fitting.MAX_REASON", "protocol.messages.MAX_ENTRIES_TEXT",
         "protocol.messages.MAX_LOG_TEXT", "protocol.messages.MAX_ROWS_TEXT", "restic.output.MAX_ERROR_LINE",
         "restic.output._KEPT_LAST", "server.api.jobs.MOST", "server.api.problems.MOST_OF_A_SORT",
         "server.api.subjects._MOST_JOBS", "server.store.filling.MAX_ORDER_TEXT", "server.store.filling._MOST_POLICIES",

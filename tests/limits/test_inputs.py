@@ -14,10 +14,11 @@ import trio.testing
 from trio.testing import MockClock
 
 from restic_manager import config
+from restic_manager.agent import policy_file, resolving
 from restic_manager.config import load_agent
 from restic_manager.domain import cron_text, names
 from restic_manager.domain.cron import CronError, check_expression
-from restic_manager.domain.errors import InputError
+from restic_manager.domain.errors import InputError, NotPermittedError
 from restic_manager.domain.model import RepoAccess, new_id
 from restic_manager.domain.names import check_labels, check_name
 from restic_manager.domain.specs import BackupSpec
@@ -127,6 +128,29 @@ def test_a_sockets_path_has_so_many_bytes(tmp_path: Path) -> None:
         place = datadir.make_socket_path(data_dir, {"XDG_RUNTIME_DIR": str(run_dir)})
         assert (place == data_dir / "server.sock") is beside_it
         assert len(os.fsencode(place)) <= datadir._LONGEST_SOCKET
+
+
+def test_a_policy_file_has_so_many_bytes(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir(mode=0o700)
+    path = folder / policy_file.NAME
+    path.touch(mode=0o600)
+    text = b'kinds = ["backup"]\n'
+    path.write_bytes(text + b"#" * (policy_file.LONGEST - len(text)))
+    assert policy_file.load(path, named=True).policy.kinds == ("backup",)
+    path.write_bytes(text + b"#" * (policy_file.LONGEST - len(text) + 1))
+    with pytest.raises(NotPermittedError, match="more than 1,048,576 bytes"):
+        policy_file.load(path, named=True)
+
+
+def test_a_file_with_paths_has_so_many_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resolving, "LONGEST_LIST", 1_000)
+    path = tmp_path / "paths"
+    path.write_bytes(b"/srv\n".ljust(1_000, b"x"))
+    assert next(resolving.listed([str(path)])) == "/srv"
+    path.write_bytes(b"/srv\n".ljust(1_001, b"x"))
+    with pytest.raises(NotPermittedError, match="too many to compare"):
+        next(resolving.listed([str(path)]))
 
 
 # -- the store's own --------------------------------------------------------------------------------------------------
