@@ -17,13 +17,13 @@ from typing import Final
 import trio
 
 from restic_manager.agent import records, schedule_rows
+from restic_manager.agent.book import IdentityBook
 from restic_manager.agent.carrying import Restic
 from restic_manager.agent.cutoff import Sealing, Vault
 from restic_manager.agent.grace import Grace
 from restic_manager.agent.housekeeping import keep_house
 from restic_manager.agent.identity import Identity, IdentityFiles, establish
 from restic_manager.agent.journal import Journal, open_journal, reset_journal
-from restic_manager.agent.pins import PinBook
 from restic_manager.agent.runner import Runner
 from restic_manager.agent.scheduler import Scheduler
 from restic_manager.agent.session import Session
@@ -98,7 +98,7 @@ async def _join(config: AgentConfig, drain: trio.Event) -> Identity | None:
 async def _run_as(
     identity: Identity, config: AgentConfig, drain: trio.Event, task_status: trio.TaskStatus[None]
 ) -> None:
-    pins = PinBook(IdentityFiles(config.data_dir), identity)
+    book = IdentityBook(identity, IdentityFiles(config.data_dir))
     tool = ResticTool(config.restic_path, cache_dir=config.data_dir / "restic-cache", kill_after=config.cancel_grace)
     if config.reset_journal:
         _reset(config.data_dir / JOURNAL)
@@ -108,9 +108,9 @@ async def _run_as(
             journal,
             SystemClock(),
             dial_agent=lambda credential: dial(
-                config.server_url, path="/agent", bearer=credential, decoder=codec.from_server, pins=pins.held
+                config.server_url, path="/agent", bearer=credential, decoder=codec.from_server, pins=book.pins
             ),
-            pins=pins,
+            book=book,
             restic=tool,
             restic_facts=tool.facts,
             offline=_offline(config),
@@ -133,13 +133,13 @@ async def live(
     drain: trio.Event,
     reconnect_max: float,
     catch_up_delay: float,
-    pins: PinBook | None = None,
+    book: IdentityBook | None = None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Given who it is, its journal, its clock and its ways out, be this host's agent until `drain` is set.
 
     Everything outside the process comes in as an argument, so that tests run it in virtual time. Durations in seconds;
-    a catch_up_delay of 0 means that missed slots run at once.
+    a catch_up_delay of 0 means that missed slots run at once. Without a book no change of its identity is stored.
     """
     bell, waited = Bell(), Bell()
     sealing = None if offline is None else offline.sealing
@@ -160,7 +160,7 @@ async def live(
     await runner.recover()
     async with open_alarm(clock) as alarm:
         session = Session(
-            identity=identity,
+            book=book or IdentityBook(identity),
             dial=dial_agent,
             journal=journal,
             slots=slots,
@@ -171,7 +171,6 @@ async def live(
             restic=restic_facts,
             standing_orders=offline is not None,
             reconnect_max=reconnect_max,
-            pins=pins,
         )
         settle = _settle(catch_up_delay, identity.host_id)
         scheduler = Scheduler(slots, journal, clock, alarm, settle=settle, clock_set=session.meet_again)

@@ -39,7 +39,8 @@ _ANSWER_WITHIN: Final = 30.0
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
     """What the server knows this host as, and this host the server. Holds the credential: no readable repr.
 
-    pins: of the server's certificate, any of which it may show; none where the system's CAs decide.
+    pins: of the server's certificate, any of which it may show; none where the system's CAs decide. next_credential:
+    made, and perhaps known to the server, and not used yet. former_credential: what was used before the last rotation.
     """
 
     host_id: str
@@ -47,6 +48,8 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     credential: str
     token_sha256: str
     pins: tuple[str, ...] = ()
+    next_credential: str | None = None
+    former_credential: str | None = None
 
     def __repr__(self) -> str:
         """Name the host, never its credential."""
@@ -58,6 +61,11 @@ class _Candidate(msgspec.Struct, frozen=True, kw_only=True):
 
     credential: str
     token_sha256: str
+
+
+def new_credential() -> str:
+    """Return a credential that nobody has heard of."""
+    return "rmc1-" + secrets.token_urlsafe(32)
 
 
 def sha256_hex(text: str) -> str:
@@ -95,7 +103,7 @@ class IdentityFiles:
                 earlier = None  # torn by a crash before it was used: it was never told to anybody
             if earlier is not None and earlier.token_sha256 == token_sha256:
                 return earlier.credential
-        credential = "rmc1-" + secrets.token_urlsafe(32)
+        credential = new_credential()
         candidate = _Candidate(credential=credential, token_sha256=token_sha256)
         atomic_write(self._candidate, msgspec.json.encode(candidate))
         return credential

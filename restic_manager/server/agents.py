@@ -93,7 +93,7 @@ class AgentsDoor:
                 if visitor.host is None:
                     await self._join(visitor, link)
                 else:
-                    await self._sessions.meet(visitor.host, link, greeted)
+                    await self._sessions.meet(visitor.host, visitor.token_sha256, link, greeted)
         except* HandshakeError as group:
             logger.info("agents' door: %s: %s", remote, _first(group))
         except* LinkClosed as group:

@@ -14,12 +14,12 @@ from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, select
 
-from restic_manager.domain.errors import InputError
+from restic_manager.domain.errors import ConflictError, InputError
 from restic_manager.domain.model import new_id
 from restic_manager.domain.names import MAX_LABELS, check_label_key, check_labels, check_name
 from restic_manager.domain.selectors import selects
 from restic_manager.protocol.jointoken import make_token
-from restic_manager.server.store import events, hosts, jobs, membership, schedules
+from restic_manager.server.store import credentials, events, hosts, jobs, membership, schedules
 from restic_manager.server.store.hosts import HostRow
 from restic_manager.server.store.membership import Member
 from restic_manager.server.store.references import refuse_taken_name
@@ -70,11 +70,7 @@ def invite(
         host_id, note = _new_host(tx, name, now)
     else:
         host_id = known.id
-        tx.execute(
-            invites.update()
-            .where(invites.c.host_id == host_id, invites.c.used_at.is_(None), invites.c.revoked_at.is_(None))
-            .values(revoked_at=now)
-        )
+        _end_invites(tx, host_id, now)
     changed = label(
         tx, hosts.get(tx, host_id), put=labels, remove=(), now=now, default_zone=default_zone, is_new=known is None
     )
@@ -145,18 +141,45 @@ def rename(tx: Connection, host: HostRow, name: str, *, now: datetime) -> HostRo
     return hosts.get(tx, host.id)
 
 
-def remove(tx: Connection, host: HostRow, *, now: datetime) -> Ripple:
+def revoke(tx: Connection, host: HostRow, *, now: datetime) -> None:
+    """Given a host, let its credentials and open tokens die; it stays as it is, and is invited when it may come back.
+
+    Raise ConflictError when it has never joined: then an invite is all there is, and a newer one ends that.
+    """
+    if host.joined_at is None:
+        raise ConflictError(
+            f"{host.name} has not joined yet, so there is nothing to revoke: `restic-manager host remove {host.name}` "
+            "ends its invite"
+        )
+    credentials.end(tx, host.id, "revoked", now=now)
+    _end_invites(tx, host.id, now)
+    if host.revoked_at is None:
+        tx.execute(host_rows.update().where(host_rows.c.id == host.id).values(revoked_at=now))
+        detail = f"{host.name} was revoked: its agent is refused until it joins again"
+        events.record(tx, now=now, actor="operator", what="host_revoked", host_id=host.id, detail=detail)
+
+
+def _end_invites(tx: Connection, host_id: str, now: datetime) -> None:
+    tx.execute(
+        invites.update()
+        .where(invites.c.host_id == host_id, invites.c.used_at.is_(None), invites.c.revoked_at.is_(None))
+        .values(revoked_at=now)
+    )
+
+
+def remove(tx: Connection, host: HostRow, *, now: datetime, purge: bool = False) -> Ripple:
     """Given a host, remove it: its credential and tokens die, its schedules end for it, its jobs get their verdict, and
-    it maintains nothing any more.
+    it maintains nothing any more. Its history stays; with `purge` that is to go, too (`purging`).
 
     Return what that verdict calls for outside the database.
     """
     membership.leave_all(tx, host.id, now=now)
     ripple = jobs.host_removed(tx, host.id, now)
-    tx.execute(host_rows.update().where(host_rows.c.id == host.id).values(removed_at=now, credential_sha256=None))
+    credentials.end(tx, host.id, "removed", now=now)
     tx.execute(
-        invites.update().where(invites.c.host_id == host.id, invites.c.revoked_at.is_(None)).values(revoked_at=now)
+        host_rows.update().where(host_rows.c.id == host.id).values(removed_at=now, purge_at=now if purge else None)
     )
+    _end_invites(tx, host.id, now)
     tx.execute(repo_rows.update().where(repo_rows.c.maintainer_id == host.id).values(maintainer_id=None))
     events.record(
         tx, now=now, actor="operator", what="host_removed", host_id=host.id, detail=f"{host.name} was removed"
