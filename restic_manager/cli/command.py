@@ -26,14 +26,15 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 
 SERVER_VARIABLE = "RESTIC_MANAGER_SERVER"
+TOKEN_VARIABLE = "RESTIC_MANAGER_OPERATOR_TOKEN"  # noqa: S105 - the variable's name
 
 ServerOption = Annotated[
     str | None,
     typer.Option(
         "--server",
         metavar="URL|PATH",
-        help="Ask the server at this http:// URL or Unix socket. Else RESTIC_MANAGER_SERVER, the config file, the data"
-        " directory's own socket.",
+        help="Ask the server at this http(s):// URL or Unix socket. Else RESTIC_MANAGER_SERVER, the context in use, the"
+        " config file, the data directory's own socket.",
         show_default=False,
     ),
 ]
@@ -97,21 +98,49 @@ class Operator:
         if self._server and self._data_dir:
             raise InputError(f"--server {self._server} and --data-dir {self._data_dir}: choose one to say where to ask")
         if self._server:
-            return ServerAddress.parse(self._server, origin="--server")
+            return with_token(ServerAddress.parse(self._server, origin="--server"))
         named = os.environ.get(SERVER_VARIABLE)
         if named and not self._data_dir:
-            return ServerAddress.parse(named, origin=SERVER_VARIABLE)
+            return with_token(ServerAddress.parse(named, origin=SERVER_VARIABLE))
         directory = self._data_dir or os.environ.get(DATA_DIR_VARIABLE)
+        if not directory:
+            from restic_manager.client import contexts
+
+            known = contexts.load(contexts.default_folder())
+            if known.current is not None:
+                origin = f"the context {known.current}"
+                return with_token(ServerAddress.parse(known.get(known.current).server, origin=origin))
         if not directory and os.environ.get("RESTIC_MANAGER_CONFIG"):
             # Imported only for those who have a config file: it costs every other command 15 ms.
             from restic_manager.config import load_client
 
             said = load_client(os.environ)
             if "server" in said:
-                return ServerAddress.parse(said["server"][0], origin=said["server"][1])
+                return with_token(ServerAddress.parse(said["server"][0], origin=said["server"][1]))
             directory = said.get("data_dir", ("", ""))[0]
         folder = default_data_dir(directory, {})
         return ServerAddress(path=socket_path(folder), origin=f"the data directory {folder}")
+
+
+def with_token(address: ServerAddress) -> ServerAddress:
+    """Given where to ask, return it with a token: RESTIC_MANAGER_OPERATOR_TOKEN's, else the one `login` has kept.
+
+    Raise InputError for a text that is no token. A socket needs none.
+    """
+    if address.path is not None:
+        return address
+    from dataclasses import replace
+
+    from restic_manager.client import contexts
+    from restic_manager.domain.tokens import check_operator_token
+
+    token = os.environ.get(TOKEN_VARIABLE, "").strip()
+    if token:
+        try:
+            return replace(address, token=check_operator_token(token))
+        except InputError as error:
+            raise InputError(f"{TOKEN_VARIABLE}: {error.message}", code=error.code) from None
+    return replace(address, token=contexts.load(contexts.default_folder()).token_for(str(address)))
 
 
 class OptionSet:

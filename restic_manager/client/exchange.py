@@ -46,6 +46,7 @@ _ERRORS_BY_STATUS: dict[int, type[ManagerError]] = {
     409: ConflictError,
     413: InputError,
     422: InputError,
+    429: NotPermittedError,
     503: StorageError,
     507: StorageError,
 }
@@ -121,6 +122,13 @@ class Exchange:
     ) -> http.client.HTTPResponse:
         headers: Mapping[str, str] = {"Accept": "application/json", "Connection": "close"}
         body: bytes | None = None
+        if self.address.token is not None and self.address.path is None:
+            if self.address.in_clear:
+                raise InputError(
+                    f"{self.address} is not encrypted, and everybody on the way could read the token: ask an https:// "
+                    "address, or a port of this machine that an SSH tunnel leads from"
+                )
+            headers = {**headers, "Authorization": f"Bearer {self.address.token}"}
         if request is not None:
             try:
                 body = msgspec.json.encode(request)
