@@ -7,6 +7,7 @@ asked to stop, its verdict is journaled and, if the link is up, sent. The second
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from typing import Final
 import trio
 
 from restic_manager.agent import records, schedule_rows
+from restic_manager.agent.announce import WaitingFile, announce
 from restic_manager.agent.book import IdentityBook
 from restic_manager.agent.carrying import Restic
 from restic_manager.agent.cutoff import Sealing, Vault
@@ -32,7 +34,8 @@ from restic_manager.agent.standing import StandingOrders, ask_anew_unless_open, 
 from restic_manager.agent.tool import ResticFacts, ResticTool
 from restic_manager.config import AgentConfig
 from restic_manager.domain.cron import splay_offset
-from restic_manager.link import Link, dial
+from restic_manager.domain.errors import InputError, UntrustedError
+from restic_manager.link import Link, dial, shown_pin
 from restic_manager.protocol import codec
 from restic_manager.protocol.address import check_pinned_url
 from restic_manager.runtime import datadir
@@ -83,16 +86,49 @@ async def _join(config: AgentConfig, drain: trio.Event) -> Identity | None:
     identity = None
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_cancel_when, drain, nursery.cancel_scope, name="signal while joining")
-        identity = await establish(
-            IdentityFiles(config.data_dir),
-            config.token,
-            lambda token: dial(
-                config.server_url, path="/join", bearer=token.text, decoder=codec.join_answer, pins=token.pins
-            ),
-            reconnect_max=config.reconnect_max,
-        )
+        files = IdentityFiles(config.data_dir)
+        if config.token is None and files.load() is None:
+            identity = await _announce(files, config)
+        else:
+            identity = await establish(
+                files,
+                config.token,
+                lambda token: dial(
+                    config.server_url, path="/join", bearer=token.text, decoder=codec.join_answer, pins=token.pins
+                ),
+                reconnect_max=config.reconnect_max,
+            )
         nursery.cancel_scope.cancel()
     return identity
+
+
+async def _announce(files: IdentityFiles, config: AgentConfig) -> Identity:
+    """Wait until somebody has approved this machine, and return who it is; raise as `announce`, and InputError where
+    the person who started it has to say which server it is to believe."""
+    pins = () if config.pin is None else (config.pin,)
+    waiting_file = WaitingFile(config.data_dir)
+    try:
+        return await announce(
+            files,
+            waiting_file,
+            lambda: dial(config.server_url, path="/announce", bearer=None, decoder=codec.announce_answer, pins=pins),
+            pins=pins,
+            say=_say,
+            reconnect_max=config.reconnect_max,
+        )
+    except UntrustedError as error:
+        pin = await shown_pin(config.server_url)
+        raise InputError(
+            f"{error.message.partition(':')[0]}: no CA of this system vouches for its certificate, whose pin is {pin}. "
+            "Compare that with `restic-manager server cert show` on the server; if it is the same, start this agent "
+            f"with --pin {pin}"
+        ) from None
+
+
+def _say(text: str) -> None:
+    """Tell the person who started it, whatever the log level."""
+    sys.stderr.write(text)
+    sys.stderr.flush()
 
 
 async def _run_as(

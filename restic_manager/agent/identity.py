@@ -82,7 +82,7 @@ class IdentityFiles:
 
     def load(self) -> Identity | None:
         """Return the identity, or None before the first join; raise StorageError if the file is damaged."""
-        raw = _read(self._identity)
+        raw = read_private(self._identity)
         if raw is None:
             return None
         try:
@@ -95,7 +95,7 @@ class IdentityFiles:
 
     def candidate_for(self, token_sha256: str) -> str:
         """Given a token's hash, return the credential to join with: that of an earlier try, or a fresh one."""
-        raw = _read(self._candidate)
+        raw = read_private(self._candidate)
         if raw is not None:
             try:
                 earlier = msgspec.json.decode(raw, type=_Candidate)
@@ -200,7 +200,8 @@ def duration_text_of(seconds: float) -> str:
     return f"{seconds:.1f}s" if seconds < 10 else duration_text(timedelta(seconds=seconds))
 
 
-def _read(path: Path) -> bytes | None:
+def read_private(path: Path) -> bytes | None:
+    """Given a file of the data directory, return its content, None if it is not there; raise StorageError."""
     try:
         return path.read_bytes()
     except FileNotFoundError:

@@ -155,6 +155,23 @@ async def secure_client(stream: trio.abc.Stream, host: str, pins: Sequence[str])
     return secured
 
 
+async def certificate_pin(stream: trio.abc.Stream, host: str) -> str:
+    """Given a connection to this host, return the pin of the certificate it shows, whatever that is worth, and close it.
+
+    Raise HandshakeError for what is no TLS.
+    """
+    secured: TlsStream = trio.SSLStream(
+        stream, client_context(pinned=True), server_hostname=host, https_compatible=True
+    )
+    try:
+        await secured.do_handshake()
+        return pin_of(secured.getpeercert(binary_form=True) or b"")
+    except (trio.BrokenResourceError, trio.ClosedResourceError, OSError, ssl.SSLError) as error:
+        raise _failure(error) from error
+    finally:
+        await trio.aclose_forcefully(stream)
+
+
 def client_context(*, pinned: bool) -> ssl.SSLContext:
     """Given whether a pin decides, return the context of a client: TLS 1.2 at least. The pin is for the caller."""
     if not pinned:

@@ -16,11 +16,12 @@ from typing import Final
 import trio
 
 from restic_manager.domain.errors import StorageError
-from restic_manager.link import AGENT_PATH, Admission, Knock, Link, LinkClosed, answer, http_refusal
+from restic_manager.link import AGENT_PATH, ANNOUNCE_PATH, Admission, Knock, Link, LinkClosed, answer, http_refusal
 from restic_manager.protocol import codec
 from restic_manager.protocol.messages import Join, Joined, Refused
 from restic_manager.protocol.session import judge_version
 from restic_manager.runtime.tls import Gatekeeper, HandshakeError
+from restic_manager.server import announcing
 from restic_manager.server.services import Services
 from restic_manager.server.sessions import HELLO_SECONDS, HostSessions, first_message, turn_away
 from restic_manager.server.store import hosts
@@ -36,9 +37,11 @@ DRAIN_SECONDS: Final = 5.0
 
 @dataclass(frozen=True)
 class _Visitor:
-    """Whom the bearer token speaks for: a host that has joined, or (host None) somebody with a join token's hash."""
+    """Whom the bearer token speaks for: a host that has joined, or (host None) somebody with a join token's hash, or
+    (with no bearer at all) a machine that announces itself.
+    """
 
-    token_sha256: str
+    token_sha256: str | None
     host: HostRow | None
 
 
@@ -90,8 +93,10 @@ class AgentsDoor:
                 if answered is None:
                     return
                 visitor, link = answered
-                if visitor.host is None:
-                    await self._join(visitor, link)
+                if visitor.token_sha256 is None:
+                    await announcing.meet(self._services, link)
+                elif visitor.host is None:
+                    await self._join(visitor.token_sha256, link)
                 else:
                     await self._sessions.meet(visitor.host, visitor.token_sha256, link, greeted)
         except* HandshakeError as group:
@@ -113,6 +118,8 @@ class AgentsDoor:
     async def _admit(self, knock: Knock) -> Admission[_Visitor]:
         if self._draining:
             return Refused(code="draining", message="the server stops: try again", retry=True, retry_after=5)
+        if knock.path == ANNOUNCE_PATH:
+            return _Visitor(None, None), codec.announce_request
         if knock.bearer is None:
             return Refused(code="unknown", message="no credential: an agent sends `Authorization: Bearer …`")
         digest = hashlib.sha256(knock.bearer.encode("utf-8", errors="surrogatepass")).hexdigest()
@@ -123,7 +130,7 @@ class AgentsDoor:
         host = await self._services.store.read(lambda tx: hosts.admit_credential(tx, digest))
         return host if isinstance(host, Refused) else (_Visitor(digest, host), codec.from_agent)
 
-    async def _join(self, visitor: _Visitor, link: Link) -> None:
+    async def _join(self, token_sha256: str, link: Link) -> None:
         message = await first_message(link)
         if not isinstance(message, Join):
             await turn_away(link, message)
@@ -132,7 +139,7 @@ class AgentsDoor:
         if said is None:
             now = self._services.clock.now()
             said = await self._services.store.write(
-                lambda tx: hosts.redeem(tx, visitor.token_sha256, message.credential_sha256, now)
+                lambda tx: hosts.redeem(tx, token_sha256, message.credential_sha256, now)
             )
         if isinstance(said, Joined):
             # Its earlier credential died with this: whoever still uses it is another process, or a stolen copy.

@@ -22,7 +22,7 @@ INVITE_AGAIN: Final = "run `restic-manager host invite NAME` on the server and g
 
 Why = Literal["replaced", "rotated", "revoked", "removed"]
 
-_PAST: Final[dict[str, str]] = {
+_PAST: Final[dict[Why, str]] = {
     "replaced": "another agent has joined as {name} since, so this credential is no longer valid",
     "rotated": "{name} has a newer credential since: this agent runs on an older copy of its data directory",
     "revoked": "an operator has revoked the host {name}: its agent is refused until it joins again",
@@ -46,8 +46,14 @@ def whose(tx: Connection, digest: str) -> str | Refused:
     ).first()
     if was is None:
         return Refused(code="unknown", message=f"this server does not know the agent's credential: {INVITE_AGAIN}")
-    sentence = _PAST["removed" if was.removed_at is not None else was.why].format(name=was.name)
-    return Refused(code="revoked", message=f"{sentence}: {INVITE_AGAIN}")
+    return Refused(
+        code="revoked", message=past_sentence("removed" if was.removed_at is not None else was.why, was.name)
+    )
+
+
+def past_sentence(why: Why, name: str) -> str:
+    """Given why a credential is no longer valid and its host's name, return what its agent is told."""
+    return f"{_PAST[why].format(name=name)}: {INVITE_AGAIN}"
 
 
 def use(tx: Connection, host_id: str, digest: str, *, now: datetime) -> bool | Refused:

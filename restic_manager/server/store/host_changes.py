@@ -43,6 +43,14 @@ class Invited(NamedTuple):
     changed: list[str]
 
 
+class Made(NamedTuple):
+    """A host that nobody has joined as, what to say of its name, and the ids of hosts whose schedule set changed."""
+
+    host: HostRow
+    note: str | None
+    changed: list[str]
+
+
 def token_sha256(token: str) -> str:
     """Given a join token, return what is stored of it."""
     return hashlib.sha256(token.encode("utf-8", errors="surrogatepass")).hexdigest()
@@ -67,13 +75,12 @@ def invite(
     known = hosts.by_name(tx, name)
     note = None
     if known is None:
-        host_id, note = _new_host(tx, name, now)
+        host, note, changed = make(tx, name=name, labels=labels, now=now, default_zone=default_zone)
+        host_id = host.id
     else:
         host_id = known.id
         _end_invites(tx, host_id, now)
-    changed = label(
-        tx, hosts.get(tx, host_id), put=labels, remove=(), now=now, default_zone=default_zone, is_new=known is None
-    )
+        changed = label(tx, known, put=labels, remove=(), now=now, default_zone=default_zone)
     token = make_token(secrets.token_bytes(32), pins).text
     expires_at = now + INVITE_LIFETIME
     tx.execute(
@@ -91,6 +98,14 @@ def invite(
         detail=f"{name} was invited to join {'again' if rejoin else 'for the first time'}",
     )
     return Invited(hosts.get(tx, host_id), token, expires_at, rejoin, note, changed)
+
+
+def make(tx: Connection, *, name: str, labels: Mapping[str, str], now: datetime, default_zone: str) -> Made:
+    """Given a name that no host has, and labels, make a host of it; both are known to be good."""
+    host_id, note = _new_host(tx, name, now)
+    host = hosts.get(tx, host_id)
+    changed = label(tx, host, put=labels, remove=(), now=now, default_zone=default_zone, is_new=True)
+    return Made(hosts.get(tx, host_id), note, changed)
 
 
 def label(
@@ -167,18 +182,16 @@ def _end_invites(tx: Connection, host_id: str, now: datetime) -> None:
     )
 
 
-def remove(tx: Connection, host: HostRow, *, now: datetime, purge: bool = False) -> Ripple:
+def remove(tx: Connection, host: HostRow, *, now: datetime) -> Ripple:
     """Given a host, remove it: its credential and tokens die, its schedules end for it, its jobs get their verdict, and
-    it maintains nothing any more. Its history stays; with `purge` that is to go, too (`purging`).
+    it maintains nothing any more. Its history stays (`purging` takes that away).
 
     Return what that verdict calls for outside the database.
     """
     membership.leave_all(tx, host.id, now=now)
     ripple = jobs.host_removed(tx, host.id, now)
     credentials.end(tx, host.id, "removed", now=now)
-    tx.execute(
-        host_rows.update().where(host_rows.c.id == host.id).values(removed_at=now, purge_at=now if purge else None)
-    )
+    tx.execute(host_rows.update().where(host_rows.c.id == host.id).values(removed_at=now))
     _end_invites(tx, host.id, now)
     tx.execute(repo_rows.update().where(repo_rows.c.maintainer_id == host.id).values(maintainer_id=None))
     events.record(

@@ -16,9 +16,8 @@ from sqlalchemy import Connection, bindparam, select
 
 from restic_manager.domain.errors import NotFoundError
 from restic_manager.protocol.messages import Hello, Joined, Refused, RefusedEntry
-from restic_manager.server.store import credentials, events, membership
+from restic_manager.server.store import credentials, events, membership, references
 from restic_manager.server.store.credentials import INVITE_AGAIN
-from restic_manager.server.store.references import resolve_id
 from restic_manager.server.store.schema import assignments, host_labels, hosts, invites
 
 _texts: Final = msgspec.json.Decoder(tuple[str, ...])
@@ -97,7 +96,12 @@ def by_name(tx: Connection, name: str) -> HostRow | None:
 
 def resolve(tx: Connection, reference: str) -> HostRow:
     """Given a name or the beginning of an id, return the host; raise NotFoundError for none or several."""
-    return get(tx, resolve_id(tx, hosts, reference, "host"))
+    return get(tx, references.resolve_id(tx, hosts, reference, "host"))
+
+
+def resolve_ever(tx: Connection, reference: str) -> HostRow:
+    """As `resolve`; and given the whole name or id of one that was removed, that one."""
+    return get(tx, references.resolve_ever(tx, hosts, reference, "host"))
 
 
 def all_hosts(tx: Connection) -> list[HostRow]:
