@@ -69,8 +69,8 @@ class ServerConfig:
 class AgentConfig:
     """What an agent is told. Durations in seconds.
 
-    pin: of the server's certificate, for a machine that announces itself because it has no token. reconnect_max: longest
-    pause between two dials. catch_up_delay: how long after the start missed slots wait.
+    pin: of the server's certificate, for a machine that announces itself because it has no token.
+    reconnect_max: longest pause between two dials. catch_up_delay: how long after the start missed slots wait.
     offline: run by standing orders when the server does not answer, after offline_grace, for as long as offline_lease
     since it was last heard.
     cancel_grace: how long restic has to stop and drop its lock. reset_journal: begin anew where the journal is damaged.

@@ -98,6 +98,7 @@ async def _join(config: AgentConfig, drain: trio.Event) -> Identity | None:
                 ),
                 reconnect_max=config.reconnect_max,
             )
+        WaitingFile(config.data_dir).forget()  # of an announcement that became this host, or is not needed any more
         nursery.cancel_scope.cancel()
     return identity
 

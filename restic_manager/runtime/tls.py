@@ -156,7 +156,7 @@ async def secure_client(stream: trio.abc.Stream, host: str, pins: Sequence[str])
 
 
 async def certificate_pin(stream: trio.abc.Stream, host: str) -> str:
-    """Given a connection to this host, return the pin of the certificate it shows, whatever that is worth, and close it.
+    """Given a connection to this host, return the pin of the certificate it shows, for what that is worth; close it.
 
     Raise HandshakeError for what is no TLS.
     """
