@@ -111,6 +111,10 @@ class IdentityFiles:
     def store(self, identity: Identity) -> None:
         """Make this the identity, and forget the candidate it came from."""
         atomic_write(self._identity, msgspec.json.encode(identity))
+        self.forget_candidate()
+
+    def forget_candidate(self) -> None:
+        """Remove the candidate: it is the identity now."""
         self._candidate.unlink(missing_ok=True)
 
 
@@ -130,6 +134,7 @@ async def establish(files: IdentityFiles, token: JoinToken | None, dial: DialJoi
         return known
     token_sha256 = sha256_hex(token.text)
     if known is not None and known.token_sha256 == token_sha256:
+        files.forget_candidate()  # a crash may have left it
         return known  # the token this host joined with: a service file may go on naming it
     credential = files.candidate_for(token_sha256)
     attempt = 0

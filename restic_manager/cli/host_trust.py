@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from restic_manager.cli.command import Operator, YesOption, operator_command
+from restic_manager.cli.render import Column
 from restic_manager.cli.text import short, when
 from restic_manager.domain.errors import InputError
 
@@ -76,7 +77,7 @@ def pending(operator: Operator) -> None:
         return
     now = operator.now()
     operator.screen.table(
-        ["FINGERPRINT", "NAME", "FROM", "SEEN", "STATE", "SYSTEM"],
+        [Column("FINGERPRINT", keep=True), "NAME", "FROM", "SEEN", "STATE"],
         (
             (
                 machine.fingerprint,
@@ -84,7 +85,6 @@ def pending(operator: Operator) -> None:
                 machine.address,
                 when(machine.last_at, now),
                 _state(machine),
-                machine.os,
             )
             for machine in waiting
         ),

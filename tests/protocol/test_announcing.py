@@ -38,5 +38,5 @@ def test_there_and_back(data: bytes) -> None:
 
 @pytest.mark.parametrize("text", ["A" * 8, "ab", "1111", "aaaaaaab="])
 def test_bytes_are_spelled_in_one_way(text: str) -> None:
-    with pytest.raises(ValueError):  # noqa: PT011 - whichever says so first
+    with pytest.raises(ValueError):
         bytes_of(text)
