@@ -15,7 +15,8 @@ class ServerAddress:
     """Where a server answers operators: a Unix socket, or a TCP host and port with what its paths begin with.
 
     `origin` says how we came to look there (`--server`, a data directory): the one thing to check when nobody answers.
-    `token` is said to a server that is asked over TCP; it is never shown.
+    `token` is said to a server that is asked over TCP; it is never shown. `pins`: those that its certificate may have;
+    without any it has to be one that the system's CAs vouch for.
     """
 
     path: Path | None = None
@@ -25,6 +26,7 @@ class ServerAddress:
     prefix: str = ""
     origin: str = ""
     token: str | None = field(default=None, repr=False)
+    pins: tuple[str, ...] = ()
 
     @classmethod
     def parse(cls, text: str, *, origin: str = "--server") -> ServerAddress:

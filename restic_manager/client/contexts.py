@@ -21,10 +21,14 @@ _MOST_BYTES: Final = 1 << 20
 
 
 class Context(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One server: its address as `--server` takes it, and this user's token there."""
+    """One server: its address as `--server` takes it, this user's token there, and the pins of its certificate.
+
+    pins: none where the system's CAs vouch for it, or where it speaks no TLS.
+    """
 
     server: str
     token: Annotated[str, Meta(min_length=1)]
+    pins: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         """Return it without the token: this may end up in a traceback."""
@@ -47,9 +51,9 @@ class Contexts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             )
         return found
 
-    def token_for(self, server: str) -> str | None:
-        """Given a server's address, return the token that was kept for it, None if none was."""
-        return next((one.token for one in self.contexts.values() if one.server == server), None)
+    def at(self, server: str) -> Context | None:
+        """Given a server's address, return what was kept for it, None if nothing was."""
+        return next((one for one in self.contexts.values() if one.server == server), None)
 
 
 def default_folder() -> Path:

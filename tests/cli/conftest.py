@@ -35,6 +35,7 @@ def _plain_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         "RESTIC_MANAGER_SERVER",
         "RESTIC_MANAGER_CONFIG",
         "RESTIC_MANAGER_OPERATOR_TOKEN",
+        "RESTIC_MANAGER_SERVER_PIN",
         "RESTIC_PASSWORD",
         "COLUMNS",
         "FORCE_COLOR",
