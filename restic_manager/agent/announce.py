@@ -131,6 +131,7 @@ async def announce(
                     credential=waiting.credential,
                     token_sha256="",
                     pins=pins,
+                    repositories=said.repositories,
                 )
                 files.store(identity)
                 waiting_file.forget()

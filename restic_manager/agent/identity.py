@@ -41,6 +41,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
 
     pins: of the server's certificate, any of which it may show; none where the system's CAs decide. next_credential:
     made, and perhaps known to the server, and not used yet. former_credential: what was used before the last rotation.
+    repositories: the places of those that the join brought.
     """
 
     host_id: str
@@ -50,6 +51,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     pins: tuple[str, ...] = ()
     next_credential: str | None = None
     former_credential: str | None = None
+    repositories: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         """Name the host, never its credential."""
@@ -161,6 +163,7 @@ async def establish(files: IdentityFiles, token: JoinToken | None, dial: DialJoi
                 credential=credential,
                 token_sha256=token_sha256,
                 pins=token.pins,
+                repositories=joined.repositories,
             )
             files.store(identity)
             logger.info("joined as host %s", identity.host_name)
@@ -169,6 +172,12 @@ async def establish(files: IdentityFiles, token: JoinToken | None, dial: DialJoi
         logger.info("next try in %s", duration_text_of(pause))
         await trio.sleep(pause)
         attempt += 1
+
+
+def joins_with(files: IdentityFiles, token: JoinToken | None) -> bool:
+    """Given the token on the command line, if any, return whether this host is still to join, with it or without."""
+    known = files.load()
+    return known is None or (token is not None and known.token_sha256 != sha256_hex(token.text))
 
 
 async def _join(token: JoinToken, credential: str, dial: DialJoin) -> Joined:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import trio
 
+from restic_manager.agent.carrying import FREE, Permit, ResticFacts
 from restic_manager.agent.joblog import Stream
 from restic_manager.domain.errors import ManagerError
 from restic_manager.domain.model import Failure, Outcome, Progress, Status
@@ -21,16 +21,9 @@ from restic_manager.domain.results import Row
 from restic_manager.protocol.messages import CommandRun
 from restic_manager.restic.orphans import end_orphans
 from restic_manager.restic.run import Binary, Task, find_binary, make_asker, run_task
+from restic_manager.restic.version import Feature
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class ResticFacts:
-    """What is known of this host's restic, for the hello: its version, or what is wrong."""
-
-    version: str | None
-    problem: str | None
 
 
 class ResticTool:
@@ -67,19 +60,20 @@ class ResticTool:
         self,
         order: CommandRun,
         *,
+        permit: Permit = FREE,
         on_lines: Callable[[Stream, Sequence[str]], Awaitable[None]],
         on_progress: Callable[[Progress], None],
         on_rows: Callable[[Sequence[Row]], Awaitable[None]],
         on_spawned: Callable[[int], None],
         stop: trio.Event,
     ) -> Outcome:
-        """Given an order, run it to its outcome."""
+        """Given an order and what the host's policy adds to it, run it to its outcome."""
         try:
             binary = await self.binary()
         except ManagerError as error:
             return Outcome(status=Status.FAILED, error=Failure(code=error.code, message=error.message))
         return await run_task(
-            _task(order),
+            _task(order, permit),
             binary=binary,
             cache_dir=self._cache_dir,
             on_lines=on_lines,
@@ -89,6 +83,14 @@ class ResticTool:
             stop=stop,
             kill_after=self._kill_after,
         )
+
+    async def restores_over_links(self) -> bool:
+        """Return whether this host's restic never writes through a link that is there; True where there is none."""
+        try:
+            binary = await self.binary()
+        except ManagerError:
+            return True
+        return binary.version.has(Feature.RESTORES_OVER_LINKS)
 
     async def end_left_over(self, job_ids: Sequence[str]) -> None:
         """Given ids of jobs that a dead agent was running, end what is left of their processes, in order first."""
@@ -104,7 +106,7 @@ class ResticTool:
         return await asker.find_snapshot(order.job_id)
 
 
-def _task(order: CommandRun) -> Task:
+def _task(order: CommandRun, permit: Permit = FREE) -> Task:
     return Task(
         job_id=order.job_id,
         schedule_id=order.schedule_id,
@@ -113,6 +115,9 @@ def _task(order: CommandRun) -> Task:
         restic_host=order.restic_host,
         limits=order.limits,
         source=order.source,
+        upload_limit=permit.upload_limit,
+        download_limit=permit.download_limit,
+        program=permit.program,
     )
 
 

@@ -13,6 +13,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from restic_manager.domain.hooks import Hooks
 from restic_manager.domain.model import (
     Count,
     Fate,
@@ -59,6 +60,8 @@ CAP_ROTATE = "rotate"
 """Announced by an agent that replaces its credential when asked; any other is never asked."""
 CAP_ROWS = "rows"
 """Announced by a server that takes `job.rows`; to any other none are sent."""
+CAP_HOOKS = "hooks"
+"""Announced by an agent that runs hooks, and backups of what a command writes; no other is sent such an order."""
 CAP_RECOVER = "recover"
 """Announced by a server that gives the access for which a claim with `recover` asks."""
 
@@ -118,10 +121,14 @@ class Announced(Message, frozen=True, kw_only=True, tag="announced"):
 
 
 class Joined(Message, frozen=True, kw_only=True, tag="joined"):
-    """Server: the join is committed; the same token (or key) with the same hash gets the same answer."""
+    """Server: the join is committed; the same token or key with the same hash gets the same answer.
+
+    repositories: the places (`domain.policy.place_of`) that the agent may use without a further word on the host.
+    """
 
     host_id: Id
     host_name: Name
+    repositories: Annotated[tuple[LongText, ...], Meta(max_length=1_000)] = ()
 
 
 class OutboxHead(Struct, frozen=True, kw_only=True):
@@ -154,7 +161,8 @@ class Hello(Message, frozen=True, kw_only=True, tag="hello"):
     """Agent, first message on `/agent`: who it is now and what it remembers.
 
     machine: the host's own name of itself, by which restic's locks name it. pins: those of the server's certificate
-    that it holds.
+    that it holds. kinds: the kind words (`domain.policy.KIND_WORDS`) that the host's policy allows; null: it does not
+    say.
     """
 
     protocol: Annotated[int, Meta(ge=1, le=1_000_000)]
@@ -175,6 +183,7 @@ class Hello(Message, frozen=True, kw_only=True, tag="hello"):
     jobs: Annotated[tuple[JobClaim, ...], Meta(max_length=2_000)] = ()
     clock: Instant
     pins: Pins = ()
+    kinds: Annotated[tuple[ShortText, ...], Meta(max_length=100)] | None = None
 
 
 class Welcome(Message, frozen=True, kw_only=True, tag="welcome"):
@@ -269,6 +278,7 @@ class StandingOrder(Struct, frozen=True, kw_only=True):
     repo: RepoAccess
     restic_host: Name
     limits: Limits = Limits()
+    hooks: Hooks | None = None
 
 
 class Entry(Struct, frozen=True, kw_only=True):
@@ -386,7 +396,7 @@ class CommandRun(Message, frozen=True, kw_only=True, tag="command.run"):
     """Server: run this job. A known id is answered with its state, never run twice.
 
     recover: the job already ran and ended without a verdict; look its snapshot up, never start a backup. source: the
-    second repository, for a spec that names one.
+    second repository, for a spec that names one. hooks: programs of the host's own to run round the job.
     """
 
     job_id: Id
@@ -399,6 +409,7 @@ class CommandRun(Message, frozen=True, kw_only=True, tag="command.run"):
     ordered_at: Instant
     recover: bool = False
     source: RepoAccess | None = None
+    hooks: Hooks | None = None
 
 
 class CommandCancel(Message, frozen=True, kw_only=True, tag="command.cancel"):

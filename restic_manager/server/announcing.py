@@ -12,6 +12,8 @@ import logging
 import secrets
 from typing import Final
 
+from sqlalchemy import Connection
+
 from restic_manager.link import Link
 from restic_manager.protocol.announcing import base32, bytes_of, fingerprint_of, signed_bytes
 from restic_manager.protocol.messages import Announce, Announced, Challenge, Joined, Refused
@@ -20,7 +22,7 @@ from restic_manager.runtime.signing import is_signed
 from restic_manager.server.peers import network_of
 from restic_manager.server.services import Services
 from restic_manager.server.sessions import first_message, turn_away
-from restic_manager.server.store import pending
+from restic_manager.server.store import grants, pending
 
 logger = logging.getLogger(__name__)
 
@@ -65,14 +67,23 @@ async def _answer(services: Services, remote: str, message: Announce, nonce: str
             retry=True,
         )
     address = remote.rpartition(":")[0].strip("[]") or remote
-    change = functools.partial(
+    fingerprint = fingerprint_of(key)
+    announce = functools.partial(
         pending.announce,
         said=message,
-        fingerprint=fingerprint_of(key),
+        fingerprint=fingerprint,
         address=address[:256],
-        network=network_of(address)[:256],
+        # Behind a proxy all come from one address: then each counts for itself, and only all together have a limit.
+        network=fingerprint if services.config.behind_proxy else network_of(address)[:256],
         now=services.clock.now(),
     )
+
+    def change(tx: Connection) -> Announced | Joined | Refused:
+        answer = announce(tx)
+        if not isinstance(answer, Joined):
+            return answer
+        return grants.with_places(tx, answer, None, unseal=services.sealer.unseal)
+
     return await services.store.write(change)
 
 

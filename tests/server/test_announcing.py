@@ -95,7 +95,8 @@ async def test_it_waits_is_approved_and_is_a_host_however_often_it_asks(
         assert (made.host.name, made.host.labels, made.note) == ("web1", {"tier": "web"}, None)
         assert await waiting(world) == []
         for _ in range(2):
-            assert await machine.says(world) == Joined(host_id=made.host.id, host_name="web1")
+            said = await machine.says(world)
+            assert said == Joined(host_id=made.host.id, host_name="web1", repositories=("/srv/repo",))
         world.credentials[made.host.id] = machine.credential
         async with world.agent(made.host.id):
             assert world.hub.online(made.host.id)
@@ -228,6 +229,14 @@ async def test_an_address_and_all_together_have_their_limit(
         assert "10 machines wait for approval already, and no more may" in full.message
         monkeypatch.undo()
         assert isinstance(await world.write(elsewhere), Announced), "another address has a limit of its own"
+
+
+async def test_behind_a_proxy_each_counts_for_itself(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with open_world(tmp_path) as world:
+        config = replace(world.services.config, behind_proxy=True)
+        world.door = AgentsDoor(replace(world.services, config=config))
+        for number in range(pending.MOST_AT_ONE_ADDRESS + 1):
+            assert isinstance(await Machine(f"m{number}").says(world), Announced)
 
 
 async def test_many_are_asked_to_ask_less_often(tmp_path: Path, autojump_clock: MockClock) -> None:

@@ -98,6 +98,7 @@ hosts = Table(
     ),  # JSON list of RefusedEntry, from the last ack
     Column("machine", Text),  # its own name of itself, which restic writes into locks
     Column("pins", Text, nullable=False, server_default="[]"),  # JSON list: what it held at its last hello
+    Column("kinds", Text),  # JSON list: the kinds its policy allowed at its last hello; null: it does not say
     Column("credential_at", Moment),  # since when the live credential is the one it is
     Column("next_credential_sha256", String(64), index=True),  # of a rotation: lets in, too, and by that becomes live
     Column("rotation_asked_at", Moment),  # an operator's wish, kept until the new credential was used
@@ -130,6 +131,7 @@ invites = Table(
     Column("used_at", Moment),
     Column("revoked_at", Moment),
     Column("joined_sha256", String(64), index=True),
+    Column("repositories", Text),  # JSON list of ids: those the join brings; null: the host's own, else all
 )
 
 # Credentials that are no longer valid, by their hash, so that whoever still has one is told why. why: replaced,
@@ -247,6 +249,7 @@ schedules = Table(
     Column("stall_limit", BigInteger, server_default="1800"),  # seconds; null for none
     Column("retention", Text),  # JSON, domain.retention.Retention; null: everything is kept
     Column("guards", Text),  # JSON, domain.guards.Guards; null: the usual ones
+    Column("hooks", Text),  # JSON, domain.hooks.Hooks; null: none
 )
 Index("ix_schedules_name", schedules.c.name)
 
