@@ -137,7 +137,7 @@ def allow_restore(
     app,
     "allow-repository",
     local=True,
-    examples="restic-manager agent policy allow-repository 'rest:https://backup.example/web1'",
+    examples="restic-manager agent policy allow-repository rest:https://nas/web1",
 )
 def allow_repository(
     operator: Operator,
