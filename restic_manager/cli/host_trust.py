@@ -8,7 +8,7 @@ import typer
 
 from restic_manager.cli.command import Operator, YesOption, operator_command
 from restic_manager.cli.render import Column
-from restic_manager.cli.text import short, when
+from restic_manager.cli.text import safe_line, short, when
 from restic_manager.domain.errors import InputError
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def pending(operator: Operator) -> None:
     for machine in waiting:
         if machine.name_taken:
             operator.screen.note(
-                f"note: there is a host {machine.name} already; {machine.fingerprint} does not become that one: give it"
+                f"note: there is a host {safe_line(machine.name)} already; {machine.fingerprint} does not become that one: give it"
                 " another name with --name"
             )
 
@@ -134,7 +134,7 @@ def reject(operator: Operator, fingerprint: FingerprintArgument) -> None:
     if operator.as_json:
         operator.screen.data(machine)
         return
-    operator.screen.say(f"{machine.fingerprint} ({machine.name}, from {machine.address}) is rejected")
+    operator.screen.say(f"{machine.fingerprint} ({safe_line(machine.name)}, from {machine.address}) is rejected")
 
 
 def _state(machine: PendingView) -> str:
