@@ -93,8 +93,8 @@ def pending(operator: Operator) -> None:
     for machine in waiting:
         if machine.name_taken:
             operator.screen.note(
-                f"note: there is a host {safe_line(machine.name)} already; {machine.fingerprint} does not become that one: give it"
-                " another name with --name"
+                f"note: there is a host {safe_line(machine.name)} already; {machine.fingerprint} does not become that"
+                " one: give it another name with --name"
             )
 
 
