@@ -8,6 +8,7 @@ added to.
 from __future__ import annotations
 
 from restic_manager.protocol.api.fleet import (
+    ApproveRequest,
     CertificateView,
     ErrorAnswer,
     ErrorBody,
@@ -18,6 +19,7 @@ from restic_manager.protocol.api.fleet import (
     LabelRequest,
     PauseRequest,
     PauseView,
+    PendingView,
     RenameRequest,
     RotateRequest,
     ServerView,
@@ -84,6 +86,7 @@ __all__ = [
     "DEFAULT_MAX_PARALLEL",
     "DEFAULT_RETRY_BACKOFF",
     "DEFAULT_STALL_LIMIT",
+    "ApproveRequest",
     "AuditCheck",
     "AuditView",
     "CertificateView",
@@ -113,6 +116,7 @@ __all__ = [
     "PauseReason",
     "PauseRequest",
     "PauseView",
+    "PendingView",
     "PreviewRequest",
     "ProgressEvent",
     "RenameRequest",
