@@ -7,6 +7,7 @@ asked to stop, its verdict is journaled and, if the link is up, sent. The second
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from restic_manager.agent.grace import Grace
 from restic_manager.agent.housekeeping import keep_house
 from restic_manager.agent.identity import Identity, IdentityFiles, establish
 from restic_manager.agent.journal import Journal, open_journal, reset_journal
+from restic_manager.agent.lookup import Lookup
 from restic_manager.agent.pins import PinBook
 from restic_manager.agent.runner import Runner
 from restic_manager.agent.scheduler import Scheduler
@@ -32,12 +34,14 @@ from restic_manager.agent.standing import StandingOrders, ask_anew_unless_open, 
 from restic_manager.agent.tool import ResticFacts, ResticTool
 from restic_manager.config import AgentConfig
 from restic_manager.domain.cron import splay_offset
+from restic_manager.domain.errors import NotPermittedError
 from restic_manager.link import Link, dial
 from restic_manager.protocol import codec
 from restic_manager.protocol.address import check_pinned_url
 from restic_manager.runtime import datadir
 from restic_manager.runtime.bell import Bell
 from restic_manager.runtime.clock import Clock, SystemClock
+from restic_manager.runtime.redact import Redactor
 from restic_manager.runtime.signals import StopSignals, watch_signals
 from restic_manager.runtime.wakeup import open_alarm
 from restic_manager.secrets import open_sealer
@@ -59,9 +63,15 @@ class Offline:
     lease: timedelta
 
 
-async def run_agent(config: AgentConfig, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+async def run_agent(
+    config: AgentConfig,
+    redactor: Redactor | None = None,
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
     """Given its config, run the agent until a signal ends it; started once it has joined and its journal is loaded.
 
+    redactor: what this process's log goes through; it is told the secrets that are opened here.
     Raise StorageError if the data directory cannot be used or another agent has it, InputError or RefusedError if this
     host has not joined and cannot.
     """
@@ -74,7 +84,9 @@ async def run_agent(config: AgentConfig, *, task_status: trio.TaskStatus[None] =
             if identity is not None:
                 if identity.pins:
                     check_pinned_url(config.server_url)
-                await _run_as(identity, config, signals.drain, task_status)
+                if redactor is not None:
+                    redactor.add(identity.credential)
+                await _run_as(identity, config, redactor, signals.drain, task_status)
             nursery.cancel_scope.cancel()
 
 
@@ -96,10 +108,24 @@ async def _join(config: AgentConfig, drain: trio.Event) -> Identity | None:
 
 
 async def _run_as(
-    identity: Identity, config: AgentConfig, drain: trio.Event, task_status: trio.TaskStatus[None]
+    identity: Identity,
+    config: AgentConfig,
+    redactor: Redactor | None,
+    drain: trio.Event,
+    task_status: trio.TaskStatus[None],
 ) -> None:
     pins = PinBook(IdentityFiles(config.data_dir), identity)
-    tool = ResticTool(config.restic_path, cache_dir=config.data_dir / "restic-cache", kill_after=config.cancel_grace)
+    tool = ResticTool(
+        config.restic_path,
+        cache_dir=config.data_dir / "restic-cache",
+        kill_after=config.cancel_grace,
+        lookup=Lookup(
+            data_dir=config.data_dir,
+            environ=dict(os.environ),
+            find_command=_no_command,
+            redactor=redactor,
+        ),
+    )
     if config.reset_journal:
         _reset(config.data_dir / JOURNAL)
     async with open_journal(await _journal_of(identity, config.data_dir)) as journal:
@@ -201,6 +227,11 @@ async def live(
             await scheduler.stamp()
             nursery.cancel_scope.cancel()
     logger.info("the agent has stopped")
+
+
+def _no_command(name: str) -> Path:
+    """What a host's policy says of a command that it does not name."""
+    raise NotPermittedError(f"this host allows no command {name!r} to give secrets")
 
 
 def _offline(config: AgentConfig) -> Offline | None:

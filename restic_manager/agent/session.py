@@ -35,6 +35,7 @@ from restic_manager.protocol.messages import (
     CAP_KINDS,
     CAP_PINS,
     CAP_RECOVER,
+    CAP_REFERENCES,
     CAP_ROWS,
     CAP_STANDING_ORDERS,
     PROTOCOL_VERSION,
@@ -203,7 +204,7 @@ class Session:
         await link.send(
             Hello(
                 protocol=PROTOCOL_VERSION,
-                capabilities=(CAP_KINDS, *orders, *((CAP_PINS,) if pins else ())),
+                capabilities=(CAP_KINDS, CAP_REFERENCES, *orders, *((CAP_PINS,) if pins else ())),
                 pins=pins,
                 agent_version=__version__,
                 restic_version=restic.version,

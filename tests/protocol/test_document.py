@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from restic_manager.agent import joblog, records, runner, session
+from restic_manager.agent.lookup import SecretMissingError
 from restic_manager.domain import firing, planning
 from restic_manager.domain.cron import Timetable
 from restic_manager.domain.instants import slot_text
@@ -169,7 +170,7 @@ def test_answers_are_those_the_server_gives() -> None:
 
 def test_failures_are_those_the_agent_reports() -> None:
     own = set(re.findall(r"Failure\(\s*code=\"(\w+)\"", source("agent")))
-    assert codes("`code` of a failure") == set(REMEDIES) | own
+    assert codes("`code` of a failure") == set(REMEDIES) | own | {SecretMissingError.default_code}
 
 
 def test_fates_are_all_there() -> None:
