@@ -12,6 +12,7 @@ import difflib
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -42,7 +43,9 @@ class ServerConfig:
     listen_port: 0 takes a free one. timezone: of schedules that name none. public_url: what a host is told to dial (the
     default is where the server listens). tls: of the agents' door. behind_proxy: a proxy speaks TLS with the
     hosts, so that they see its certificate and not ours. reconnect_spread: agents spread their reconnects over at least
-    this long. request_expires: how long what an operator wants from a host that is away is kept.
+    this long. request_expires: how long what an operator wants from a host that is away is kept. api_listen: where
+    operators are answered over TCP, beside the socket; api_tls: of that door. socket_group: whose members may use the
+    socket.
     """
 
     data_dir: Path
@@ -52,6 +55,9 @@ class ServerConfig:
     public_url: str | None = None
     tls: TlsChoice = NO_TLS
     behind_proxy: bool = False
+    api_listen: tuple[str, int] | None = None
+    api_tls: TlsChoice = NO_TLS
+    socket_group: str | None = None
     heartbeat_interval: float = 15.0
     reconnect_spread: float = 5.0
     lost_after: float = 7 * 86_400.0
@@ -97,6 +103,8 @@ _KEYS: Final[dict[str, tuple[str, ...]]] = {
         "tls_cert",
         "tls_key",
         "behind_proxy",
+        "api_listen",
+        "socket_group",
         "heartbeat",
         "reconnect_spread",
         "lost_after",
@@ -133,19 +141,23 @@ def load_server(
     tls_cert: str | None = None,
     tls_key: str | None = None,
     behind_proxy: str | None = None,
+    api_listen: str | None = None,
+    socket_group: str | None = None,
     log_level: str | None = None,
 ) -> ServerConfig:
     """Given the environment and the server's flags as they were typed, return its config; raise InputError."""
     place = _Place.of(config, environ, "server")
     host, port = place.read("listen", listen, "RESTIC_MANAGER_LISTEN", _listen, DEFAULT_LISTEN)
     proxied = place.read("behind_proxy", behind_proxy, "RESTIC_MANAGER_BEHIND_PROXY", _yes_or_no, "no")
-    choice = choose_tls(
-        host,
+    tls_of = partial(
+        choose_tls,
         tls=place.read_optional("tls", tls, "RESTIC_MANAGER_TLS", check_mode),
         certificate=place.read_optional("tls_cert", tls_cert, "RESTIC_MANAGER_TLS_CERT", _not_empty),
         key=place.read_optional("tls_key", tls_key, "RESTIC_MANAGER_TLS_KEY", _not_empty),
         behind_proxy=proxied,
     )
+    choice = tls_of(host)
+    api = place.read_optional("api_listen", api_listen, "RESTIC_MANAGER_API_LISTEN", _listen)
     public = place.read_optional("public_url", public_url, "RESTIC_MANAGER_PUBLIC_URL", _server_url)
     if public is not None and choice.mode != "off" and not proxied and not parse_server_url(public).tls:
         raise InputError(f"public_url: {public!r} has to begin with wss://: this server speaks TLS (or say --tls off)")
@@ -157,6 +169,9 @@ def load_server(
         public_url=public,
         tls=choice,
         behind_proxy=proxied,
+        api_listen=api,
+        api_tls=NO_TLS if api is None else tls_of(api[0]),
+        socket_group=place.read_optional("socket_group", socket_group, None, _not_empty),
         heartbeat_interval=place.read("heartbeat", None, None, _seconds(1, _HOUR), "15s"),
         reconnect_spread=place.read("reconnect_spread", None, None, _seconds(0, _HOUR), "5s"),
         lost_after=place.read("lost_after", None, None, _seconds(60, 366 * 86_400), "7d"),

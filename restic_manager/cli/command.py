@@ -26,14 +26,16 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 
 SERVER_VARIABLE = "RESTIC_MANAGER_SERVER"
+PIN_VARIABLE = "RESTIC_MANAGER_SERVER_PIN"
+TOKEN_VARIABLE = "RESTIC_MANAGER_OPERATOR_TOKEN"  # noqa: S105 - the variable's name
 
 ServerOption = Annotated[
     str | None,
     typer.Option(
         "--server",
         metavar="URL|PATH",
-        help="Ask the server at this http:// URL or Unix socket. Else RESTIC_MANAGER_SERVER, the config file, the data"
-        " directory's own socket.",
+        help="Ask the server at this http(s):// URL or Unix socket. Else RESTIC_MANAGER_SERVER, the context in use, the"
+        " config file, the data directory's own socket.",
         show_default=False,
     ),
 ]
@@ -97,21 +99,66 @@ class Operator:
         if self._server and self._data_dir:
             raise InputError(f"--server {self._server} and --data-dir {self._data_dir}: choose one to say where to ask")
         if self._server:
-            return ServerAddress.parse(self._server, origin="--server")
+            return with_trust(ServerAddress.parse(self._server, origin="--server"))
         named = os.environ.get(SERVER_VARIABLE)
         if named and not self._data_dir:
-            return ServerAddress.parse(named, origin=SERVER_VARIABLE)
+            return with_trust(ServerAddress.parse(named, origin=SERVER_VARIABLE))
         directory = self._data_dir or os.environ.get(DATA_DIR_VARIABLE)
+        if not directory:
+            from restic_manager.client import contexts
+
+            known = contexts.load(contexts.default_folder())
+            if known.current is not None:
+                origin = f"the context {known.current}"
+                return with_trust(ServerAddress.parse(known.get(known.current).server, origin=origin))
         if not directory and os.environ.get("RESTIC_MANAGER_CONFIG"):
             # Imported only for those who have a config file: it costs every other command 15 ms.
             from restic_manager.config import load_client
 
             said = load_client(os.environ)
             if "server" in said:
-                return ServerAddress.parse(said["server"][0], origin=said["server"][1])
+                return with_trust(ServerAddress.parse(said["server"][0], origin=said["server"][1]))
             directory = said.get("data_dir", ("", ""))[0]
         folder = default_data_dir(directory, {})
         return ServerAddress(path=socket_path(folder), origin=f"the data directory {folder}")
+
+
+def with_trust(address: ServerAddress) -> ServerAddress:
+    """Given where to ask, return it with a token and pins: the environment's, else what `login` has kept.
+
+    Raise InputError for a text that is no token, or no pin. A socket needs neither.
+    """
+    if address.path is not None:
+        return address
+    from dataclasses import replace
+
+    from restic_manager.client import contexts
+    from restic_manager.domain.tokens import check_operator_token
+
+    token, pin = os.environ.get(TOKEN_VARIABLE, "").strip(), os.environ.get(PIN_VARIABLE, "").strip()
+    if token:
+        try:
+            check_operator_token(token)
+        except InputError as error:
+            raise InputError(f"{TOKEN_VARIABLE}: {error.message}", code=error.code) from None
+    pins: tuple[str, ...] = (check_pin(pin, PIN_VARIABLE),) if pin else ()
+    kept = None if token and pin else contexts.load(contexts.default_folder()).at(str(address))
+    if kept is not None:
+        token, pins = token or kept.token, pins or kept.pins
+    return replace(address, token=token or None, pins=pins)
+
+
+def check_pin(text: str, origin: str) -> str:
+    """Given what stands for a certificate's pin, and where, return it; raise InputError."""
+    from restic_manager.protocol.jointoken import is_pin
+
+    pin = text.strip().lower()
+    if not is_pin(pin):
+        raise InputError(
+            f"{text[:80]!r} ({origin}) is no pin, which has 52 letters and digits: copy it from what `restic-manager "
+            "server cert show` shows on the server"
+        )
+    return pin
 
 
 class OptionSet:

@@ -28,7 +28,7 @@ def read_password(screen: Screen, *, file: str | None, generate: bool) -> str | 
         return None
     if file is not None:
         # As restic does with its own password file.
-        password = _read(file, "--password-file").strip()
+        password = read_secret(file, "--password-file").strip()
         source = "standard input" if file == STDIN else file
     elif PASSWORD_VARIABLE in os.environ:
         password, source = os.environ[PASSWORD_VARIABLE], PASSWORD_VARIABLE
@@ -54,7 +54,7 @@ def read_env_file(file: str | None, option: str = "--env-file") -> dict[str, str
     env: dict[str, str] = {}
     if file is None:
         return env
-    for number, raw in enumerate(_read(file, option).splitlines(), start=1):
+    for number, raw in enumerate(read_secret(file, option).splitlines(), start=1):
         line = raw.strip()
         if not line or line.startswith("#"):
             continue
@@ -80,7 +80,8 @@ def _prompt() -> str:
     return password
 
 
-def _read(file: str, option: str) -> str:
+def read_secret(file: str, option: str) -> str:
+    """Given a file (`-`: standard input) and the option that named it, return its text; raise InputError."""
     try:
         if file == STDIN:
             raw = sys.stdin.buffer.read(_MOST_BYTES + 1)
@@ -90,7 +91,7 @@ def _read(file: str, option: str) -> str:
     except OSError as error:
         raise InputError(f"{option} {file}: {error.strerror or error}") from None
     if len(raw) > _MOST_BYTES:
-        raise InputError(f"{option} {file}: longer than 1 MiB, which no password or environment is")
+        raise InputError(f"{option} {file}: longer than 1 MiB, which no secret is")
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError:

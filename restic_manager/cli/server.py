@@ -119,12 +119,30 @@ def server(
             help="A proxy speaks TLS with the hosts: --tls off is fine anywhere, and join tokens have no pin.",
         ),
     ] = False,
+    api_listen: Annotated[
+        str | None,
+        typer.Option(
+            "--api-listen",
+            metavar="HOST:PORT",
+            help="Answer operators here too, over TCP, if they have a token. [default: only the socket]",
+            show_default=False,
+        ),
+    ] = None,
+    socket_group: Annotated[
+        str | None,
+        typer.Option(
+            "--socket-group",
+            metavar="GROUP",
+            help="Let this group's members use the operators' socket: all of them as admins. [default: only this user]",
+            show_default=False,
+        ),
+    ] = None,
     log_level: LogLevelOption = None,
 ) -> int:
     """Run the control plane, unless a verb follows. The help is the group's."""
     if context.invoked_subcommand is not None:
-        given = (listen, data_dir, config, timezone, public_url, tls, tls_cert, tls_key, log_level)
-        if behind_proxy or any(value is not None for value in given):
+        given = (listen, data_dir, config, timezone, public_url, tls, tls_cert, tls_key, api_listen, socket_group)
+        if behind_proxy or any(value is not None for value in (*given, log_level)):
             raise InputError(
                 "options stand behind the verb, as in `restic-manager server "
                 f"{context.invoked_subcommand} FILE --data-dir DIR`"
@@ -147,6 +165,8 @@ def server(
             tls_cert=tls_cert,
             tls_key=tls_key,
             behind_proxy="yes" if behind_proxy else None,
+            api_listen=api_listen,
+            socket_group=socket_group,
             log_level=log_level,
         )
         start_log(loaded.log_level)

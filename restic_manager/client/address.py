@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import ipaddress
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -14,6 +15,8 @@ class ServerAddress:
     """Where a server answers operators: a Unix socket, or a TCP host and port with what its paths begin with.
 
     `origin` says how we came to look there (`--server`, a data directory): the one thing to check when nobody answers.
+    `token` is said to a server that is asked over TCP; it is never shown. `pins`: those that its certificate may have;
+    without any it has to be one that the system's CAs vouch for.
     """
 
     path: Path | None = None
@@ -22,6 +25,8 @@ class ServerAddress:
     secure: bool = False
     prefix: str = ""
     origin: str = ""
+    token: str | None = field(default=None, repr=False)
+    pins: tuple[str, ...] = ()
 
     @classmethod
     def parse(cls, text: str, *, origin: str = "--server") -> ServerAddress:
@@ -46,9 +51,21 @@ class ServerAddress:
             raise InputError(problem)
         return cls(path=Path(path), origin=origin)
 
+    @property
+    def in_clear(self) -> bool:
+        """Whether what is said there can be read on the way: plain HTTP to another machine."""
+        return self.path is None and not self.secure and not _is_loopback(self.host)
+
     def __str__(self) -> str:
         """Return it as `--server` takes it."""
         if self.path is not None:
             return str(self.path)
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{'https' if self.secure else 'http'}://{host}:{self.port}{self.prefix}"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

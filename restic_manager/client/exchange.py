@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import http.client
 import socket
+import ssl
 import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -28,12 +29,17 @@ from restic_manager.domain.errors import (
     NotPermittedError,
     StorageError,
     UnreachableError,
+    UntrustedError,
 )
 from restic_manager.protocol import api
+from restic_manager.protocol.jointoken import pin_of
+from restic_manager.runtime.trust import client_context
 
 T = TypeVar("T")
 
 _READ_SIZE = 65_536
+LOOK_SECONDS = 10.0
+"""How long it may take to see who answers at an address."""
 _ERRORS_BY_CODE: dict[str, type[ManagerError]] = {
     kind.default_code: kind
     for kind in (ConflictError, InputError, NotFoundError, NotPermittedError, StorageError, UnreachableError)
@@ -46,6 +52,7 @@ _ERRORS_BY_STATUS: dict[int, type[ManagerError]] = {
     409: ConflictError,
     413: InputError,
     422: InputError,
+    429: NotPermittedError,
     503: StorageError,
     507: StorageError,
 }
@@ -72,6 +79,60 @@ class _SocketConnection(http.client.HTTPConnection):
         except BlockingIOError as error:
             raise TimeoutError from error
         self.sock.settimeout(self._patience)
+
+
+class _SecureConnection(http.client.HTTPSConnection):
+    """HTTP over TLS, with a server that has one of these pins, or without any one that the system's CAs vouch for."""
+
+    def __init__(self, where: ServerAddress, timeout: float) -> None:
+        super().__init__(where.host, where.port, timeout=timeout, context=client_context(pinned=bool(where.pins)))
+        self._where = where
+
+    def connect(self) -> None:
+        """Connect; raise OSError if that fails, UntrustedError, before anything is said, if somebody else answers."""
+        try:
+            super().connect()
+        except ssl.SSLCertVerificationError as error:
+            raise UntrustedError(
+                f"the system's CAs do not vouch for the certificate of {self._where} "
+                f"({error.verify_message.rstrip('.')}): a server with a certificate of its own is known by its pin, "
+                "which `restic-manager server cert show` shows there: say it to `restic-manager login URL --pin PIN`"
+            ) from None
+        shown = pin_of(self.sock.getpeercert(binary_form=True) or b"")
+        if self._where.pins and shown not in self._where.pins:
+            self.close()
+            raise UntrustedError(
+                f"the certificate of {self._where} has the pin {shown}, and expected is "
+                f"{' or '.join(self._where.pins)}: either somebody is in between, or the server has another certificate by "
+                "now. Nothing was said to it. See what `restic-manager server cert show` shows on the server, and "
+                f"run `restic-manager login {self._where} --pin PIN` with that",
+                pin=shown,
+            )
+
+
+def is_vouched_for(where: ServerAddress, *, timeout: float) -> bool:
+    """Given an https:// address, return whether the system's CAs vouch for who answers; raise UnreachableError."""
+    try:
+        connection = _SecureConnection(where, timeout)
+        connection.connect()
+    except UntrustedError:
+        return False
+    except OSError as error:
+        raise UnreachableError(f"the server at {where} does not answer: {error.strerror or error}") from error
+    connection.close()
+    return True
+
+
+def shown_pin(where: ServerAddress, *, timeout: float) -> str:
+    """Given an https:// address, return the pin of whoever answers there, believed or not; raise UnreachableError."""
+    try:
+        with (
+            socket.create_connection((where.host, where.port), timeout=timeout) as plain,
+            client_context(pinned=True).wrap_socket(plain, server_hostname=where.host) as secured,
+        ):
+            return pin_of(secured.getpeercert(binary_form=True) or b"")
+    except OSError as error:
+        raise UnreachableError(f"the server at {where} does not answer: {error.strerror or error}") from error
 
 
 class Exchange:
@@ -113,14 +174,22 @@ class Exchange:
         where = self.address
         if where.path is not None:
             return _SocketConnection(where.path, self._timeout)
-        kind = http.client.HTTPSConnection if where.secure else http.client.HTTPConnection
-        return kind(where.host, where.port, timeout=self._timeout)
+        if where.secure:
+            return _SecureConnection(where, self._timeout)
+        return http.client.HTTPConnection(where.host, where.port, timeout=self._timeout)
 
     def _send(
         self, connection: http.client.HTTPConnection, method: str, path: str, request: msgspec.Struct | None
     ) -> http.client.HTTPResponse:
         headers: Mapping[str, str] = {"Accept": "application/json", "Connection": "close"}
         body: bytes | None = None
+        if self.address.token is not None and self.address.path is None:
+            if self.address.in_clear:
+                raise InputError(
+                    f"{self.address} is not encrypted, and everybody on the way could read the token: ask an https:// "
+                    "address, or a port of this machine that an SSH tunnel leads from"
+                )
+            headers = {**headers, "Authorization": f"Bearer {self.address.token}"}
         if request is not None:
             try:
                 body = msgspec.json.encode(request)
@@ -192,6 +261,8 @@ class Exchange:
             why = f"no answer within {self._timeout:g} s"
         elif isinstance(error, http.client.HTTPException):
             why = f"the connection broke off ({type(error).__name__})"
+        elif isinstance(error, ssl.SSLError):
+            why = f"what it speaks is no TLS ({(error.reason or 'unknown').replace('_', ' ').lower()})"
         else:
             why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         remedy = "is `restic-manager server` running? --data-dir or --server say where to look"

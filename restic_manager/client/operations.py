@@ -12,6 +12,7 @@ import msgspec
 
 from restic_manager.client.address import ServerAddress
 from restic_manager.client.exchange import Exchange, part, query_text
+from restic_manager.client.trust import TrustQuestions
 from restic_manager.domain.instants import instant_text
 from restic_manager.domain.model import Status
 from restic_manager.protocol import api
@@ -20,7 +21,7 @@ DEFAULT_TIMEOUT = 30.0
 """Seconds a question may take, connecting included. A followed stream may be silent for as long as it likes."""
 
 
-class Client:
+class Client(TrustQuestions):
     """One server, as an operator sees it.
 
     Every method raises a ManagerError with the server's own code when it says no, and UnreachableError when it says

@@ -149,7 +149,8 @@ def make_socket_path(data_dir: Path, environ: Mapping[str, str]) -> Path:
         found = place.lstat()
     except OSError as error:
         raise storage_error(error, f"the run directory {place}") from error
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o067:
+        # A group may be allowed to pass through (`--socket-group`).
         raise StorageError(f"{place} is not this user's own folder (0700): remove it", code="storage_open")
     atomic_write(pointer, os.fsencode(place / SOCKET))
     return place / SOCKET

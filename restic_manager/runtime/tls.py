@@ -17,6 +17,7 @@ from typing import Final
 import trio
 
 from restic_manager.protocol.jointoken import pin_of
+from restic_manager.runtime.trust import client_context
 
 HANDSHAKE_SECONDS: Final = 10.0
 """How long a client may take for its handshake, waiting for its turn included."""
@@ -153,26 +154,6 @@ async def secure_client(stream: trio.abc.Stream, host: str, pins: Sequence[str])
         await trio.aclose_forcefully(stream)
         raise
     return secured
-
-
-def client_context(*, pinned: bool) -> ssl.SSLContext:
-    """Given whether a pin decides, return the context of a client: TLS 1.2 at least. The pin is for the caller."""
-    if not pinned:
-        context = ssl.create_default_context()
-    else:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context
-
-
-def server_context() -> ssl.SSLContext:
-    """Return the context of a server, still without a certificate: TLS 1.2 at least."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.num_tickets = 0  # nobody resumes: an agent's connection lasts, and tickets would be 32 KiB a storm
-    return context
 
 
 def _check_pin(certificate: bytes | None, pins: Sequence[str]) -> None:

@@ -15,6 +15,7 @@ import resource
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +28,7 @@ from restic_manager.runtime import datadir
 from restic_manager.runtime.clock import Clock, SystemClock
 from restic_manager.runtime.groups import plain
 from restic_manager.runtime.signals import StopSignals, watch_signals
+from restic_manager.runtime.tls import Gatekeeper
 from restic_manager.secrets import Sealer, open_sealer
 from restic_manager.server.agents import AgentsDoor
 from restic_manager.server.api.app import build_api
@@ -34,7 +36,7 @@ from restic_manager.server.certificates import OwnCertificate, ServerCertificate
 from restic_manager.server.dispatch import Dispatcher
 from restic_manager.server.hub import Hub
 from restic_manager.server.janitor import Janitor
-from restic_manager.server.operators import bind_socket, serve_operators
+from restic_manager.server.operators import TLS_NEEDED, bind_socket, group_id, serve_operators
 from restic_manager.server.places import CERTIFICATE, DATABASE, KEY_FILE
 from restic_manager.server.restore import refuse_what_is_lost
 from restic_manager.server.services import Services
@@ -50,10 +52,13 @@ _FILES: Final = 65_536
 
 @dataclass(frozen=True)
 class Running:
-    """Where a running server answers: `listening` as HOST:PORT for agents, `socket` for operators."""
+    """Where a running server answers: `listening` as HOST:PORT for agents, `socket` for operators, `api` as HOST:PORT
+    for operators over TCP, None where they are not let in that way.
+    """
 
     listening: str
     socket: Path
+    api: str | None = None
 
 
 async def serve(
@@ -64,18 +69,21 @@ async def serve(
 ) -> None:
     """Given its config, run the server until a signal ends it.
 
-    Raise InputError when the certificate it was given cannot be used, StorageError when the data directory or what is
-    in it cannot be used (another server has it, the disk is full, the key does not fit), ManagerError with code
-    `address_in_use` when its port is taken.
+    Raise InputError when the certificate it was given cannot be used, or there is no such group as its socket is to be
+    open to; StorageError when the data directory or what is in it cannot be used (another server has it, the disk is
+    full, the key does not fit), ManagerError with code `address_in_use` when its port is taken.
     """
     clock = clock or SystemClock()
     given = _given_certificate(config, clock)
+    if config.socket_group is not None:
+        group_id(config.socket_group)  # before anything is made: a name that is none must not leave half a server
     datadir.prepare(config.data_dir)
     with datadir.lock(config.data_dir, "server"):
         refuse_what_is_lost(config.data_dir)
         _raise_file_limit()
         try:
-            tls = OwnCertificate(config.data_dir, now=clock.now()) if config.tls.mode == "auto" else given
+            own = "auto" in {config.tls.mode, config.api_tls.mode}
+            tls = OwnCertificate(config.data_dir, now=clock.now()) if own else given
             async with open_store(config.data_dir / DATABASE, clock=clock) as store:
                 await _serve_with(store, config, clock, tls, task_status)
         except BaseExceptionGroup as group:
@@ -91,7 +99,11 @@ async def _serve_with(
 ) -> None:
     sealer = await _the_sealer(store, config.data_dir / KEY_FILE)
     await _warn_of_lost_certificate(store, tls, config.data_dir / CERTIFICATE)
-    async with _agents_listeners(config) as listeners, _operators_listener(config.data_dir) as (socket, listener):
+    async with (
+        _tcp_listeners(config.listen_host, config.listen_port, "--listen") as listeners,
+        _api_listeners(config) as api_listeners,
+        _operators_listener(config) as (socket, listener),
+    ):
         hub = Hub()
         services = Services(
             store=store,
@@ -104,7 +116,7 @@ async def _serve_with(
             listening=_address(listeners[0]),
             tls=tls,
         )
-        running = Running(services.listening, socket)
+        running = Running(services.listening, socket, _address(api_listeners[0]) if api_listeners else None)
         async with trio.open_nursery() as server:
             stop = await server.start(watch_signals, name="signals")
             server.start_soon(_cancel_at, stop, server.cancel_scope, name="second signal")
@@ -115,6 +127,7 @@ async def _serve_with(
                 services=services,
                 listeners=listeners,
                 operators_listener=listener,
+                api_listeners=api_listeners,
                 running=running,
                 stop=stop,
                 task_status=task_status,
@@ -127,17 +140,23 @@ async def _keep_doors(
     services: Services,
     listeners: list[trio.SocketListener],
     operators_listener: trio.SocketListener,
+    api_listeners: list[trio.SocketListener],
     running: Running,
     stop: StopSignals,
     task_status: trio.TaskStatus[Running],
 ) -> None:
-    """Keep both doors open until the first signal, then close them: agents get their goodbye while requests finish."""
+    """Keep both doors open until the first signal, then close them: agents get their goodbye while requests finish.
+
+    Over TCP operators have a door of their own: whoever crowds that one does not crowd the socket.
+    """
     close_operators = trio.Event()
     agents_door = AgentsDoor(services)
+    api = build_api(services)
     async with trio.open_nursery() as operators:
-        await operators.start(
-            serve_operators, build_api(services), operators_listener, close_operators, name="operators' door"
-        )
+        await operators.start(serve_operators, api, [operators_listener], close_operators, name="operators' door")
+        if api_listeners:
+            on_tcp = partial(serve_operators, gatekeeper=_operators_gatekeeper(services))
+            await operators.start(on_tcp, api, api_listeners, close_operators, name="operators' door on TCP")
         async with trio.open_nursery() as agents:
             await agents.start(agents_door.serve, listeners, name="agents' door")
             _say_where(services.config, running)
@@ -149,6 +168,14 @@ async def _keep_doors(
         services.hub.end_watches()
 
 
+def _operators_gatekeeper(services: Services) -> Gatekeeper | None:
+    """Return who speaks TLS with operators that come over TCP; None where nobody does."""
+    tls = services.tls
+    if tls is None or services.config.api_tls.mode == "off":
+        return None
+    return Gatekeeper(lambda: tls.context(services.clock.now()), plain_words=TLS_NEEDED)
+
+
 async def _cancel_at(stop: StopSignals, scope: trio.CancelScope) -> None:
     await stop.cancel.wait()
     scope.cancel()
@@ -156,7 +183,7 @@ async def _cancel_at(stop: StopSignals, scope: trio.CancelScope) -> None:
 
 def _given_certificate(config: ServerConfig, clock: Clock) -> ServerCertificate | None:
     """Return the certificate an administrator gave, before anything else is touched; None where there is none."""
-    choice = config.tls
+    choice = config.api_tls if config.tls.mode == "off" else config.tls
     if choice.certificate is None or choice.key is None:
         return None
     return load_given(choice.certificate, choice.key, now=clock.now())
@@ -180,14 +207,14 @@ async def _warn_of_lost_certificate(store: Store, tls: ServerCertificate | None,
 
 
 @contextlib.asynccontextmanager
-async def _agents_listeners(config: ServerConfig) -> AsyncIterator[list[trio.SocketListener]]:
-    where = f"{config.listen_host}:{config.listen_port}"
+async def _tcp_listeners(host: str, port: int, option: str) -> AsyncIterator[list[trio.SocketListener]]:
+    where = f"{host}:{port}"
     try:
-        listeners = await trio.open_tcp_listeners(config.listen_port, host=config.listen_host)
+        listeners = await trio.open_tcp_listeners(port, host=host)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise ManagerError(
-                f"cannot listen on {where}: another program does; end it, or name another address with --listen",
+                f"cannot listen on {where}: another program does; end it, or name another address with {option}",
                 code="address_in_use",
             ) from error
         raise ManagerError(f"cannot listen on {where}: {error.strerror or error}", code="address_unusable") from error
@@ -199,9 +226,19 @@ async def _agents_listeners(config: ServerConfig) -> AsyncIterator[list[trio.Soc
 
 
 @contextlib.asynccontextmanager
-async def _operators_listener(data_dir: Path) -> AsyncIterator[tuple[Path, trio.SocketListener]]:
-    path = datadir.make_socket_path(data_dir, os.environ)
-    listener = bind_socket(path)
+async def _api_listeners(config: ServerConfig) -> AsyncIterator[list[trio.SocketListener]]:
+    if config.api_listen is None:
+        yield []
+        return
+    async with _tcp_listeners(*config.api_listen, "--api-listen") as listeners:
+        yield listeners
+
+
+@contextlib.asynccontextmanager
+async def _operators_listener(config: ServerConfig) -> AsyncIterator[tuple[Path, trio.SocketListener]]:
+    group = None if config.socket_group is None else group_id(config.socket_group)
+    path = datadir.make_socket_path(config.data_dir, os.environ)
+    listener = bind_socket(path, group=group)
     try:
         yield path, listener
     finally:
@@ -216,10 +253,12 @@ def _address(listener: trio.SocketListener) -> str:
 
 def _say_where(config: ServerConfig, running: Running) -> None:
     """Tell the person who started it, whatever the log level, where everything is."""
-    scheme = "ws" if config.tls.mode == "off" else "wss"
+    agents = "ws" if config.tls.mode == "off" else "wss"
+    operators = "http" if config.api_tls.mode == "off" else "https"
+    api = "" if running.api is None else f"operators' API {operators}://{running.api}; "
     sys.stderr.write(
-        f"restic-manager {__version__}: agents dial {scheme}://{running.listening}; "
-        f"operators' socket {running.socket}; data in {config.data_dir}\n"
+        f"restic-manager {__version__}: agents dial {agents}://{running.listening}; "
+        f"operators' socket {running.socket}; {api}data in {config.data_dir}\n"
     )
     sys.stderr.flush()
 

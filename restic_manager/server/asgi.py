@@ -1,7 +1,8 @@
 """One HTTP/1.1 connection to an ASGI application, over trio and h11. Owns what a client may take: time, bytes, order.
 
-Small on purpose: no TLS, no HTTP/2, no WebSockets, one request after the other. It refuses to know what is asked. A
-client that is silent, slow, or hangs up ends its own connection; a bug in an answer is a 500, and logged.
+Small on purpose: no HTTP/2, no WebSockets, one request after the other; TLS is the stream's business (`operators`). It
+refuses to know what is asked. A client that is silent, slow, or hangs up ends its own connection; a bug in an answer is
+a 500, and logged.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from urllib.parse import unquote_to_bytes
 
 import h11
 import trio
+
+from restic_manager.server.peers import SCOPE_KEY, Peer
 
 logger = logging.getLogger(__name__)
 
@@ -44,8 +47,9 @@ class Limits:
 class Connection:
     """One client's connection."""
 
-    def __init__(self, app: App, stream: trio.abc.HalfCloseableStream, limits: Limits) -> None:
+    def __init__(self, app: App, stream: trio.abc.Stream, limits: Limits, peer: Peer) -> None:
         """Given an application and who to serve, hold them; `serve` does it."""
+        self.peer = peer
         self._app = app
         self._stream = stream
         self._limits = limits
@@ -144,7 +148,8 @@ class Connection:
     async def _linger(self) -> None:
         """Let the client read the end of the answer before the socket, with bytes unread, turns it into a reset."""
         with trio.move_on_after(LINGER_SECONDS):
-            await self._stream.send_eof()
+            if isinstance(self._stream, trio.abc.HalfCloseableStream):  # over TLS nobody can hang up by halves
+                await self._stream.send_eof()
             left = LINGER_BYTES
             while left > 0 and (data := await self._stream.receive_some(READ_SIZE)):
                 left -= len(data)
@@ -165,7 +170,7 @@ class _Exchange:
         self._done = False
 
     async def run(self) -> None:
-        scope = _scope(self._request)
+        scope = _scope(self._request, self._connection.peer)
         if scope is None:
             await self._connection.send(*_short_answer(400))
             return
@@ -234,7 +239,7 @@ def _is_hang_up(error: BaseException) -> bool:
     return isinstance(error, ConnectionError)
 
 
-def _scope(request: h11.Request) -> dict[str, Any] | None:
+def _scope(request: h11.Request, peer: Peer) -> dict[str, Any] | None:
     """Given a request, return what ASGI tells of it; None when its target is no path."""
     target = bytes(request.target)
     if not target.startswith(b"/"):
@@ -254,6 +259,7 @@ def _scope(request: h11.Request) -> dict[str, Any] | None:
         "headers": [(bytes(name), bytes(value)) for name, value in request.headers],
         "client": None,
         "server": None,
+        SCOPE_KEY: peer,
     }
 
 

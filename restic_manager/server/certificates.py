@@ -20,7 +20,7 @@ from restic_manager.domain.errors import ConflictError, InputError, StorageError
 from restic_manager.domain.instants import instant_text, parse_instant
 from restic_manager.protocol.jointoken import pin_of
 from restic_manager.runtime.datadir import atomic_write, storage_error, sync_folder
-from restic_manager.runtime.tls import server_context
+from restic_manager.runtime.trust import server_context
 from restic_manager.server.places import CERTIFICATE, NEXT_CERTIFICATE
 
 if TYPE_CHECKING:

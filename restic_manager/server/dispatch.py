@@ -11,7 +11,7 @@ import logging
 import math
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, Protocol, TypeVar
 
 import trio
 from sqlalchemy import Connection
@@ -28,14 +28,27 @@ from restic_manager.server.orders import end_unsent, fill_orders, write_orders
 from restic_manager.server.store import job_lists, job_rows, jobs, queue, retries, schedules, wishes
 from restic_manager.server.store.job_rows import JobRow
 from restic_manager.server.store.ripple import Ripple
-from restic_manager.server.store.writer import Store
+from restic_manager.server.store.writer import Change, Store
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 ROUND: Final = 500
 """Hosts looked at in one transaction."""
 RETRY_SECONDS: Final = 5.0
 """How long to wait before looking again when the store could not be written."""
+
+
+class Within(Protocol):
+    """What an operator's wish is put into before it is stored: a row of the audit, say."""
+
+    def __call__(self, change: Change[T], /) -> Change[T]:
+        """Given a change, return one that does it, and more, in the same transaction."""
+
+
+def alone(change: Change[T]) -> Change[T]:
+    """Given a change, return it: a wish that nobody else has to know of."""
+    return change
 
 
 class Dispatcher:
@@ -161,7 +174,7 @@ class Dispatcher:
 
     # -- what operators ask for ----------------------------------------------------------------------------------------
 
-    async def run_schedule(self, schedule_ref: str, host_ref: str | None) -> list[JobRow]:
+    async def run_schedule(self, schedule_ref: str, host_ref: str | None, *, within: Within = alone) -> list[JobRow]:
         """Given a schedule (and one of its hosts), queue its work now, on that host or on all; return the jobs.
 
         Raise NotFoundError for a name that is none, InputError for a host that is not one of the schedule's,
@@ -187,35 +200,43 @@ class Dispatcher:
                 for host_id in targets
             ]
 
-        return await self._queue(change)
+        return await self._queue(within(change))
 
-    async def ask(self, request: JobRequest) -> JobRow:
+    async def ask(self, request: JobRequest, *, within: Within = alone) -> JobRow:
         """Given what an operator wants, queue the job that does it and return it.
 
         Raise InputError for what cannot be right, NotFoundError for a name that is none, ConflictError where no host
         is there to do it, or its agent is too old, or it is about to be done already.
         """
         now, online = self._clock.now(), self._hub.online_hosts()
-        return (await self._queue(lambda tx: [wishes.ask(tx, request, online=online, now=now)]))[0]
 
-    async def preview_forget(self, schedule_ref: str, host_ref: str | None) -> list[JobRow]:
+        def change(tx: Connection) -> list[JobRow]:
+            return [wishes.ask(tx, request, online=online, now=now)]
+
+        return (await self._queue(within(change)))[0]
+
+    async def preview_forget(self, schedule_ref: str, host_ref: str | None, *, within: Within = alone) -> list[JobRow]:
         """Given a schedule (and one of its hosts), queue a dry run of its retention for that host, or for each.
 
         Raise as `run_schedule`, and ConflictError for a schedule that keeps everything.
         """
         now, online = self._clock.now(), self._hub.online_hosts()
-        return await self._queue(lambda tx: wishes.preview_forget(tx, schedule_ref, host_ref, online=online, now=now))
 
-    async def init_repo(self, repo_ref: str, host_ref: str) -> JobRow:
+        def change(tx: Connection) -> list[JobRow]:
+            return wishes.preview_forget(tx, schedule_ref, host_ref, online=online, now=now)
+
+        return await self._queue(within(change))
+
+    async def init_repo(self, repo_ref: str, host_ref: str, *, within: Within = alone) -> JobRow:
         """Given a repository and a host, queue its creation; raise ConflictError when that is under way already."""
-        return await self.ask(JobRequest(spec=InitSpec(), repo=repo_ref, host=host_ref))
+        return await self.ask(JobRequest(spec=InitSpec(), repo=repo_ref, host=host_ref), within=within)
 
     async def _queue(self, change: Callable[[Connection], list[JobRow]]) -> list[JobRow]:
         made = await self._store.write(change)
         self.apply(Ripple(jobs={job.id for job in made}, hosts={job.host_id for job in made}))
         return made
 
-    async def cancel(self, job_ref: str, reason: str = "cancelled by an operator") -> JobRow:
+    async def cancel(self, job_ref: str, reason: str = "cancelled by an operator", *, within: Within = alone) -> JobRow:
         """Given a job's id (or its beginning), end it; return the job as it is now.
 
         Never sent: it is cancelled. With its host: the wish is kept and told until the host says how it ended. Raise
@@ -228,6 +249,6 @@ class Dispatcher:
             job = job_lists.resolve(tx, job_ref)
             return jobs.request_cancel(tx, job, reason=reason, now=now, ripple=ripple)
 
-        after = await self._store.write(change)
+        after = await self._store.write(within(change))
         self.apply(ripple)
         return after

@@ -154,3 +154,5 @@ class Janitor:
             pass
         while await store.write(lambda tx: history.forget_rest(tx, now)) == history.BITE:
             pass
+        while await store.write(lambda tx: history.forget_audit(tx, now)) == history.AUDIT_BITE:
+            pass

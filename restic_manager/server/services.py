@@ -8,6 +8,7 @@ from datetime import datetime
 from restic_manager.config import ServerConfig
 from restic_manager.runtime.bell import Bell
 from restic_manager.runtime.clock import Clock
+from restic_manager.runtime.exposure import TlsChoice
 from restic_manager.secrets import Sealer
 from restic_manager.server.certificates import ServerCertificate
 from restic_manager.server.dispatch import Dispatcher
@@ -37,6 +38,13 @@ class Services:
 
     def pins(self) -> tuple[str, ...]:
         """Return the pins a host has to know of this server now; none where it sees no certificate, or not this one."""
-        if self.tls is None or self.config.behind_proxy or self.config.tls.mode != "auto":
+        return self._pins_of(self.config.tls)
+
+    def operators_pins(self) -> tuple[str, ...]:
+        """Return the pins an operator has to know who comes over TCP; none where it sees no certificate of our own."""
+        return self._pins_of(self.config.api_tls)
+
+    def _pins_of(self, choice: TlsChoice) -> tuple[str, ...]:
+        if self.tls is None or self.config.behind_proxy or choice.mode != "auto":
             return ()
         return self.tls.pins_at(self.clock.now())

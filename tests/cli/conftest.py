@@ -34,6 +34,8 @@ def _plain_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in (
         "RESTIC_MANAGER_SERVER",
         "RESTIC_MANAGER_CONFIG",
+        "RESTIC_MANAGER_OPERATOR_TOKEN",
+        "RESTIC_MANAGER_SERVER_PIN",
         "RESTIC_PASSWORD",
         "COLUMNS",
         "FORCE_COLOR",
@@ -41,6 +43,7 @@ def _plain_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("RESTIC_MANAGER_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
 
 
 @pytest.fixture

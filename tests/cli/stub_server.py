@@ -27,6 +27,7 @@ class Asked(NamedTuple):
     method: str
     path: str
     body: Any
+    authorization: str | None = None
 
 
 class Stream:
@@ -80,7 +81,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _serve(self) -> None:
         length = int(self.headers.get("Content-Length") or 0)
         body = msgspec.json.decode(self.rfile.read(length)) if length else None
-        answer = self.server.stub.answer(Asked(self.command, self.path, body))
+        answer = self.server.stub.answer(Asked(self.command, self.path, body, self.headers.get("Authorization")))
         status = 200
         if isinstance(answer, tuple):
             status, answer = answer

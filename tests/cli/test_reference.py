@@ -63,6 +63,17 @@ job list --host --schedule --status --limit
 job show
 job logs --follow
 job cancel
+token create --role --expires
+token list
+token revoke
+login --token-file
+context list
+context use
+context remove
+audit list --since --who --limit
+audit verify
+audit export
+server --api-listen --socket-group
 """
 
 
@@ -101,7 +112,13 @@ def test_operators_options_stand_behind_every_verb() -> None:
         if words in {"server", "agent"}:
             continue
         names = {name for param in command.params for name in param.opts}
-        local = words in {"version", "schedule explain", "server backup", "server restore"}
+        local = words in {
+            "version",
+            "schedule explain",
+            "server backup",
+            "server restore",
+            "login",
+        } or words.startswith("context ")
         assert {"--json"} <= names, words
         assert ({"--server", "--data-dir"} <= names) is not local, words
 

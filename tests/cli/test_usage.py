@@ -17,7 +17,7 @@ WRONG: list[tuple[list[str], str]] = [
     (["hots"], "did you mean 'host'?"),
     (
         ["frobnicate"],
-        "there are status, host, repo, schedule, job, snapshot, restore, pause, resume, server, agent, version",
+        "there are status, host, repo, schedule, job, snapshot, restore, pause, resume, login, context, token, audit",
     ),
     (["host"], "say what to do: invite, list, show, label, rename, pause, resume, remove"),
     (["host", "frobnicate"], "'frobnicate'"),

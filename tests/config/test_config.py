@@ -29,6 +29,7 @@ def test_a_server_needs_to_be_told_nothing() -> None:
     assert config.data_dir == Path("/srv/rm")
     assert config.timezone
     assert config.public_url is None
+    assert (config.api_listen, config.socket_group) == (None, None)
     assert (config.heartbeat_interval, config.reconnect_spread, config.lost_after) == (15, 5, 7 * 86_400)
     assert config.request_expires == 86_400
     assert config.log_level == "info"
@@ -45,6 +46,19 @@ def test_flag_then_environment_then_file_then_default(tmp_path: Path) -> None:
     assert load_server(NONE).listen_port == 8787
 
 
+def test_operators_over_tcp_are_under_the_same_rules_as_agents() -> None:
+    assert load_server({"RESTIC_MANAGER_API_LISTEN": "127.0.0.1:2"}).api_listen == ("127.0.0.1", 2)
+    assert load_server(NONE, api_listen="localhost:1").api_listen == ("localhost", 1)
+    beyond = load_server(NONE, api_listen="0.0.0.0:8788")
+    assert (beyond.tls.mode, beyond.api_tls.mode) == ("off", "auto")
+    given = load_server(NONE, api_listen="localhost:1", tls_cert="/c", tls_key="/k")
+    assert (given.tls, given.api_tls.mode) == (given.api_tls, "given")
+    assert load_server(NONE, api_listen="0.0.0.0:1", behind_proxy="yes").api_tls.mode == "off"
+    for option in ("listen", "api_listen"):
+        with pytest.raises(InputError, match=r"0\.0\.0\.0 can be reached from other machines"):
+            load_server(NONE, tls="off", **{option: "0.0.0.0:8788"})
+
+
 def test_every_key_of_the_file_is_used(tmp_path: Path) -> None:
     file = written(
         tmp_path,
@@ -54,6 +68,8 @@ def test_every_key_of_the_file_is_used(tmp_path: Path) -> None:
         data_dir = "/srv/server"
         timezone = "America/Santiago"
         public_url = "wss://backup.example.org/rm"
+        api_listen = "[::1]:8788"
+        socket_group = "backup"
         heartbeat = "20s"
         reconnect_spread = "1m"
         lost_after = "2d"
@@ -75,6 +91,7 @@ def test_every_key_of_the_file_is_used(tmp_path: Path) -> None:
     )
     server = load_server(NONE, config=file)
     assert (server.listen_host, server.listen_port, server.data_dir) == ("::1", 0, Path("/srv/server"))
+    assert (server.api_listen, server.socket_group) == (("::1", 8788), "backup")
     assert (server.timezone, server.public_url) == ("America/Santiago", "wss://backup.example.org/rm")
     assert (server.heartbeat_interval, server.reconnect_spread, server.lost_after) == (20, 60, 172_800)
     assert (server.request_expires, server.log_level) == (43_200, "debug")

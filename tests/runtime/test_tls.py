@@ -13,10 +13,9 @@ from restic_manager.runtime.tls import (
     Gatekeeper,
     HandshakeError,
     WrongCertificateError,
-    client_context,
     secure_client,
-    server_context,
 )
+from restic_manager.runtime.trust import client_context, server_context
 from tests.support.tls import NOW, gatekeeper, own_certificate
 
 PINS = own_certificate("server").pins_at(NOW)

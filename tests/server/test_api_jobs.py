@@ -30,9 +30,10 @@ from restic_manager.protocol.messages import (
     ScheduleSet,
 )
 from restic_manager.server.api.app import build_api
+from restic_manager.server.peers import SCOPE_KEY
 from restic_manager.server.store import job_rows, logs
 from tests.server.world import DONE, START, World, failed, open_world, slot_after
-from tests.support.asgi import ask
+from tests.support.asgi import ask, socket_user
 
 _event: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
 
@@ -100,6 +101,7 @@ class Follower:
             "query_string": query.encode(),
             "root_path": "",
             "headers": [],
+            SCOPE_KEY: socket_user(),
             "server": None,
             "client": None,
         }

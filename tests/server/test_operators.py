@@ -114,7 +114,7 @@ async def door(folder: Path, limits: Limits | None = None) -> AsyncIterator[Runn
             listener = bind_socket(path)
 
             async def serve(task_status: trio.TaskStatus[None]) -> None:
-                await serve_operators(application, listener, running.stop, limits=limits, task_status=task_status)
+                await serve_operators(application, [listener], running.stop, limits=limits, task_status=task_status)
                 running.over.set()
 
             await nursery.start(serve)
@@ -236,7 +236,7 @@ async def test_who_stops_following_ends_the_stream(tmp_path: Path) -> None:
 
     with trio.fail_after(LIMIT):
         async with trio.open_nursery() as nursery:
-            await nursery.start(serve_operators, follow, bind_socket(tmp_path / "s"), trio.Event())
+            await nursery.start(serve_operators, follow, [bind_socket(tmp_path / "s")], trio.Event())
             async with await trio.open_unix_socket(str(tmp_path / "s")) as stream:
                 await stream.send_all(b"GET /follow HTTP/1.1\r\nHost: h\r\n\r\n")
                 await started.wait()
@@ -274,7 +274,7 @@ async def test_an_answer_before_the_body_is_read_arrives(tmp_path: Path) -> None
 
     with trio.fail_after(LIMIT):
         async with trio.open_nursery() as nursery:
-            await nursery.start(serve_operators, refuse, bind_socket(tmp_path / "s"), trio.Event())
+            await nursery.start(serve_operators, refuse, [bind_socket(tmp_path / "s")], trio.Event())
             async with await trio.open_unix_socket(str(tmp_path / "s")) as stream:
                 await stream.send_all(
                     b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2000000\r\n\r\n" + b"x" * 2_000_000
@@ -288,7 +288,7 @@ async def test_an_answer_before_the_body_is_read_arrives(tmp_path: Path) -> None
 async def test_cancelling_ends_even_a_client_that_never_reads(tmp_path: Path) -> None:
     with trio.fail_after(LIMIT):
         async with trio.open_nursery() as nursery:
-            await nursery.start(serve_operators, application, bind_socket(tmp_path / "s"), trio.Event())
+            await nursery.start(serve_operators, application, [bind_socket(tmp_path / "s")], trio.Event())
             async with await trio.open_unix_socket(str(tmp_path / "s")) as stream:
                 await stream.send_all(b"GET /flood HTTP/1.1\r\nHost: h\r\n\r\n")
                 await trio.sleep(0.3)

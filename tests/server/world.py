@@ -35,9 +35,11 @@ from restic_manager.protocol.messages import (
 )
 from restic_manager.protocol.session import frame_hash
 from restic_manager.runtime.clock import DrivenClock
+from restic_manager.runtime.exposure import TlsChoice
 from restic_manager.runtime.tzdata import tzdata_version
 from restic_manager.secrets import Sealer
 from restic_manager.server.agents import AgentsDoor
+from restic_manager.server.certificates import OwnCertificate
 from restic_manager.server.dispatch import Dispatcher
 from restic_manager.server.hub import Hub
 from restic_manager.server.services import Services
@@ -280,8 +282,10 @@ def slot_after(start: datetime, seconds: int) -> datetime:
 
 
 @asynccontextmanager
-async def open_world(tmp_path: Path, *, start: datetime = START, dispatching: bool = True) -> AsyncIterator[World]:
-    """Yield a server in virtual time. Needs `autojump_clock`."""
+async def open_world(
+    tmp_path: Path, *, start: datetime = START, dispatching: bool = True, tls: bool = False
+) -> AsyncIterator[World]:
+    """Yield a server in virtual time, with a certificate of its own if wanted. Needs `autojump_clock`."""
     clock = DrivenClock(start, trio.current_time)
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_store(tmp_path / "server.db", clock=clock, threads=False))
@@ -294,9 +298,10 @@ async def open_world(tmp_path: Path, *, start: datetime = START, dispatching: bo
             dispatcher=dispatcher,
             clock=clock,
             sealer=sealer,
-            config=ServerConfig(data_dir=tmp_path),
+            config=ServerConfig(data_dir=tmp_path, tls=TlsChoice("auto" if tls else "off")),
             started_at=start,
             listening="127.0.0.1:8787",
+            tls=OwnCertificate(tmp_path, now=start) if tls else None,
         )
         door = AgentsDoor(services)
         nursery = await stack.enter_async_context(trio.open_nursery())

@@ -9,6 +9,8 @@ import msgspec
 import trio
 from starlette.types import ASGIApp, Message
 
+from restic_manager.server.peers import SCOPE_KEY, Peer
+
 
 class Answer(NamedTuple):
     """What came back."""
@@ -33,10 +35,24 @@ class Answer(NamedTuple):
         return str(self.json["error"]["message"])
 
 
+def socket_user(name: str = "tester") -> Peer:
+    """Return a user of the socket."""
+    return Peer(user=name, origin="socket (uid 1000, process 1)", network="socket", admitted=True)
+
+
 async def ask(
-    app: ASGIApp, method: str, target: str, body: Any = None, *, headers: dict[str, str] | None = None
+    app: ASGIApp,
+    method: str,
+    target: str,
+    body: Any = None,
+    *,
+    headers: dict[str, str] | None = None,
+    peer: Peer | None = None,
 ) -> Answer:
-    """Given a request, return the application's whole answer. body: bytes as they are, anything else as JSON."""
+    """Given a request, return the application's whole answer. body: bytes as they are, anything else as JSON.
+
+    peer: who asks; somebody at the socket by default.
+    """
     raw = b"" if body is None else body if isinstance(body, bytes) else msgspec.json.encode(body)
     parts = urlsplit(target)
     scope = {
@@ -52,6 +68,7 @@ async def ask(
         "headers": [(name.lower().encode(), value.encode()) for name, value in (headers or {}).items()],
         "server": ("unix", None),
         "client": None,
+        SCOPE_KEY: peer or socket_user(),
     }
     # In pieces, as a socket would give them.
     pieces = [raw[start : start + 65_536] for start in range(0, len(raw), 65_536)] or [b""]

@@ -72,11 +72,20 @@ from restic_manager.protocol.api.snapshots import (
     SnapshotsView,
     SnapshotView,
 )
+from restic_manager.protocol.api.trust import (
+    AuditCheck,
+    AuditView,
+    TokenRequest,
+    TokenView,
+    WhoView,
+)
 
 __all__ = [
     "DEFAULT_MAX_PARALLEL",
     "DEFAULT_RETRY_BACKOFF",
     "DEFAULT_STALL_LIMIT",
+    "AuditCheck",
+    "AuditView",
     "CertificateView",
     "ErrorAnswer",
     "ErrorBody",
@@ -125,6 +134,9 @@ __all__ = [
     "SnapshotsView",
     "StatusView",
     "Target",
+    "TokenRequest",
+    "TokenView",
     "Variables",
+    "WhoView",
     "WhyView",
 ]

@@ -1,17 +1,19 @@
 """The operators' door as one ASGI application: every noun's operations as routes. Owns nothing but the sum.
 
-It refuses to know sockets and who may connect to them (`server.operators`).
+In front of them all stands the doorman (`access`). It refuses to know sockets (`server.operators`).
 """
 
 from __future__ import annotations
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 
 from restic_manager.domain.errors import InputError, NotFoundError
 from restic_manager.server.api import (
+    audit,
     certificate,
     hosts,
     jobs,
@@ -22,8 +24,11 @@ from restic_manager.server.api import (
     schedules,
     snapshots,
     status,
+    tokens,
 )
-from restic_manager.server.api.operations import Operation, error_response, route
+from restic_manager.server.api.access import Doorman
+from restic_manager.server.api.answers import error_response
+from restic_manager.server.api.operations import Operation, route
 from restic_manager.server.services import Services
 
 
@@ -40,6 +45,8 @@ def operations() -> tuple[Operation, ...]:
         *ledger.OPERATIONS,
         *jobs.OPERATIONS,
         *pauses.OPERATIONS,
+        *tokens.OPERATIONS,
+        *audit.OPERATIONS,
     )
 
 
@@ -47,6 +54,7 @@ def build_api(services: Services) -> Starlette:
     """Given a server's parts, return the application that answers its operators."""
     return Starlette(
         routes=[route(services, operation) for operation in operations()],
+        middleware=[Middleware(Doorman, services=services)],
         exception_handlers={404: _no_such_path, 405: _no_such_method},  # Starlette's own are plain text
     )
 

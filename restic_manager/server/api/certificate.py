@@ -7,10 +7,11 @@ next one.
 from __future__ import annotations
 
 import logging
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 import trio
+from sqlalchemy import Connection
 
 from restic_manager.domain.errors import ConflictError
 from restic_manager.protocol.api import CertificateView, RotateRequest
@@ -36,6 +37,7 @@ async def rotate(services: Services, call: Call[RotateRequest, None]) -> Certifi
             "this server shows the certificate it was given (--tls-cert): replace its files and start the server again"
         )
     now = services.clock.now()
+    before = _facts(certificate, now)
     if call.body.finish:
         await trio.to_thread.run_sync(certificate.finish, now)
         detail = "the next certificate is shown from now on"
@@ -43,9 +45,11 @@ async def rotate(services: Services, call: Call[RotateRequest, None]) -> Certifi
         await trio.to_thread.run_sync(certificate.rotate, now, timedelta(seconds=call.body.overlap))
         detail = "the next certificate was made; hosts that connect learn its pin"
     pin = certificate.pins_at(now)[-1]
-    await services.store.write(
-        lambda tx: events.record(tx, now=now, actor="operator", what="certificate", detail=f"{detail}: {pin}")
-    )
+
+    def note(tx: Connection) -> None:
+        events.record(tx, now=now, actor=call.act.asker.name, what="certificate", detail=f"{detail}: {pin}")
+
+    await services.store.write(call.act.within(note, before=before, after=_facts(certificate, now)))
     logger.info("%s: %s", detail, pin)
     # The welcome tells the pins: whoever is connected comes again, spread as after a restart, and holds them then.
     services.hub.close_all("the server's certificate changes")
@@ -59,6 +63,11 @@ def _the_certificate(services: Services) -> ServerCertificate:
             "--tls-key"
         )
     return services.tls
+
+
+def _facts(certificate: ServerCertificate, now: datetime) -> dict[str, str]:
+    shown, coming = certificate.now(now)
+    return {"pin": shown.pin} if coming is None else {"next_pin": coming.pin, "pin": shown.pin}
 
 
 async def _view(services: Services, certificate: ServerCertificate) -> CertificateView:

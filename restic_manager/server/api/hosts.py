@@ -19,6 +19,7 @@ from restic_manager.server.api.operations import Call, Operation
 from restic_manager.server.api.pauses import of_target
 from restic_manager.server.services import Services
 from restic_manager.server.store import host_changes, hosts, pauses, proofs, schema
+from restic_manager.server.store.host_changes import Invited
 from restic_manager.server.store.hosts import HostRow
 from restic_manager.server.store.references import names_of
 from restic_manager.server.store.ripple import Ripple
@@ -28,11 +29,11 @@ async def invite(services: Services, call: Call[InviteRequest, None]) -> InviteV
     """Make a join token."""
     request, now, zone = call.body, services.clock.now(), services.config.timezone
     pins = services.pins()
-    invited = await services.store.write(
-        lambda tx: host_changes.invite(
-            tx, name=request.name, labels=request.labels, now=now, default_zone=zone, pins=pins
-        )
-    )
+
+    def change(tx: Connection) -> Invited:
+        return host_changes.invite(tx, name=request.name, labels=request.labels, now=now, default_zone=zone, pins=pins)
+
+    invited = await services.store.write(call.act.within(change))
     services.hub.sets_changed(invited.changed)
     url, doubt = _url_for_hosts(services)
     note = "; ".join(said for said in (invited.note, doubt) if said) or None
@@ -80,7 +81,7 @@ async def label(services: Services, call: Call[LabelRequest, None]) -> HostView:
         changed = host_changes.label(tx, host, put=call.body.set, remove=call.body.remove, now=now, default_zone=zone)
         return changed, views(tx, [hosts.get(tx, host.id)], online, now)[0]
 
-    changed, view = await services.store.write(change)
+    changed, view = await services.store.write(call.act.within(change))
     services.hub.sets_changed(changed)
     return view
 
@@ -93,7 +94,7 @@ async def rename(services: Services, call: Call[RenameRequest, None]) -> HostVie
         host = host_changes.rename(tx, hosts.resolve(tx, call.path["ref"]), call.body.name, now=now)
         return views(tx, [host], online, now)[0]
 
-    return await services.store.write(change)
+    return await services.store.write(call.act.within(change))
 
 
 async def remove(services: Services, call: Call[None, None]) -> HostView:
@@ -105,7 +106,7 @@ async def remove(services: Services, call: Call[None, None]) -> HostView:
         view = views(tx, [host], online, now)[0]
         return host.id, view, host_changes.remove(tx, host, now=now)
 
-    host_id, view, ripple = await services.store.write(change)
+    host_id, view, ripple = await services.store.write(call.act.within(change))
     services.hub.close(host_id, "this host was removed from the server")
     services.dispatcher.apply(ripple)
     return view

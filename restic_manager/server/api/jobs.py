@@ -78,12 +78,14 @@ async def list_jobs(services: Services, call: Call[None, JobsQuery]) -> list[Job
 
 async def ask(services: Services, call: Call[JobRequest, None]) -> JobView:
     """Queue what an operator wants done."""
-    return (await _views(services, [await services.dispatcher.ask(call.body)]))[0]
+    return (await _views(services, [await services.dispatcher.ask(call.body, within=call.act.within)]))[0]
 
 
 async def preview_forget(services: Services, call: Call[PreviewRequest, None]) -> list[JobView]:
     """Queue jobs that find out what a schedule's retention would remove."""
-    return await _views(services, await services.dispatcher.preview_forget(call.path["ref"], call.body.host))
+    return await _views(
+        services, await services.dispatcher.preview_forget(call.path["ref"], call.body.host, within=call.act.within)
+    )
 
 
 async def show(services: Services, call: Call[None, None]) -> JobView:
@@ -96,7 +98,7 @@ async def show(services: Services, call: Call[None, None]) -> JobView:
 
 async def cancel(services: Services, call: Call[None, None]) -> JobView:
     """Ask for a job's end."""
-    return (await _views(services, [await services.dispatcher.cancel(call.path["ref"])]))[0]
+    return (await _views(services, [await services.dispatcher.cancel(call.path["ref"], within=call.act.within)]))[0]
 
 
 async def events(services: Services, call: Call[None, EventsQuery]) -> JsonLines:
@@ -130,7 +132,7 @@ async def rows(services: Services, call: Call[None, RowsQuery]) -> JsonLines:
 
 async def run_schedule(services: Services, call: Call[RunRequest, None]) -> list[JobView]:
     """Queue a schedule's work now."""
-    rows = await services.dispatcher.run_schedule(call.path["ref"], call.body.host)
+    rows = await services.dispatcher.run_schedule(call.path["ref"], call.body.host, within=call.act.within)
     now = services.clock.now()
 
     def question(tx: Connection) -> list[JobView]:
@@ -152,7 +154,11 @@ def _in_spite_of(holding: Sequence[PauseRow], job: JobRow) -> tuple[str, ...]:
 
 async def init_repo(services: Services, call: Call[InitRequest, None]) -> JobView:
     """Queue the creation of a repository."""
-    return (await _views(services, [await services.dispatcher.init_repo(call.path["ref"], call.body.host)]))[0]
+    return (
+        await _views(
+            services, [await services.dispatcher.init_repo(call.path["ref"], call.body.host, within=call.act.within)]
+        )
+    )[0]
 
 
 async def _views(services: Services, rows: list[JobRow]) -> list[JobView]:

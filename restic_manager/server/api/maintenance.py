@@ -37,7 +37,7 @@ async def change(services: Services, call: Call[MaintenanceRequest, None]) -> Ma
             tx, repo, call.body, seal=sealer.seal, unseal=sealer.unseal, now=now, default_zone=zone
         )
 
-    done = await services.store.write(do)
+    done = await services.store.write(call.act.within(do))
     services.hub.sets_changed(done.hosts)
     online = services.hub.online_hosts()
     return await services.store.read(

@@ -18,6 +18,7 @@ import msgspec
 from restic_manager import __version__
 from restic_manager.protocol.api import ErrorAnswer
 from restic_manager.server.api.operations import Operation
+from restic_manager.server.api.roles import ROLES
 
 _PARAMETER: Final = re.compile(r"\{(\w+)\}")
 _TAGS: Final = re.compile(r"^/(?:v1/)?(\w+)")
@@ -49,7 +50,18 @@ def openapi(operations: Iterable[Operation]) -> dict[str, Any]:
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "paths": dict(sorted(paths.items())),
-        "components": {"schemas": dict(sorted(components.items()))},
+        # The Unix socket needs none: whoever may open it is an admin.
+        "security": [{}, {"token": []}],
+        "components": {
+            "schemas": dict(sorted(components.items())),
+            "securitySchemes": {
+                "token": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "An operator's token, over TCP. `x-role` says which role an operation needs.",
+                }
+            },
+        },
     }
 
 
@@ -68,6 +80,7 @@ def _operation(row: Operation, told: dict[str, dict[str, Any]], components: dict
         "summary": row.summary,
         "tags": [tag[1]] if tag else [],
         "parameters": [*_path_parameters(row), *_query_parameters(row, components)],
+        "x-role": ROLES[row.name].value,
         "responses": {
             str(row.status): answer,
             "default": {

@@ -1,8 +1,8 @@
 """One row an operation: method, path, types, handler. Owns how a request becomes a call and an answer becomes bytes.
 
 Both the Starlette routes and the OpenAPI document are made from the same rows, so that neither can drift from the
-other. A request is decoded strictly (an unknown field or parameter is an error that names it), errors are mapped to
-HTTP once, here. It refuses to know what any operation does.
+other. A request is decoded strictly (an unknown field or parameter is an error that names it), after its asker's role
+was looked at. It refuses to know what any operation does, and who is let in at all (`access`).
 """
 
 from __future__ import annotations
@@ -17,17 +17,12 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from restic_manager.domain.errors import (
-    ConflictError,
-    InputError,
-    ManagerError,
-    NotFoundError,
-    NotPermittedError,
-    StorageError,
-    UnreachableError,
-)
-from restic_manager.protocol.api import ErrorAnswer, ErrorBody
+from restic_manager.domain.errors import InputError, ManagerError, NotPermittedError, StorageError
+from restic_manager.server.api.access import ASKER_KEY
+from restic_manager.server.api.acts import Act, Asker
+from restic_manager.server.api.answers import error_response, json_response
 from restic_manager.server.api.misfits import misfit
+from restic_manager.server.api.roles import refuse_unless_allowed
 
 if TYPE_CHECKING:
     from restic_manager.server.services import Services
@@ -41,23 +36,19 @@ B = TypeVar("B")
 Q = TypeVar("Q")
 
 _DECODE_ERRORS: Final = (msgspec.DecodeError, RecursionError, UnicodeError, ValueError, OverflowError)
-_STATUS: Final[tuple[tuple[type[ManagerError], int], ...]] = (
-    (InputError, 400),
-    (NotPermittedError, 403),
-    (NotFoundError, 404),
-    (ConflictError, 409),
-    (StorageError, 503),
-    (UnreachableError, 503),
-)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Call(Generic[B, Q]):
-    """One request, decoded: the path's parameters by name, the body, the query."""
+    """One request, decoded: the path's parameters by name, the body, the query; and who asks.
+
+    A handler that changes something has its change written down: `services.store.write(call.act.within(change))`.
+    """
 
     path: Mapping[str, str]
     body: B
     query: Q
+    act: Act
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,42 +76,35 @@ def route(services: Services, operation: Operation) -> Route:
     """Given an operation, return the route that answers it. Every failure in it is answered here, as JSON."""
 
     async def endpoint(request: Request) -> Response:
+        asker: Asker = request.scope[ASKER_KEY]
+        act = Act(services, asker, operation=operation.name, path=operation.path, changes=operation.method != "GET")
         try:
-            _refuse_web_pages(request)
-            call = Call(
-                path=dict(request.path_params), body=await _body(operation, request), query=_query(operation, request)
-            )
-            answer = await operation.handler(services, call)
-            if isinstance(answer, Response):
-                return answer
-            return json_response(answer, operation.status)
+            answer = await _answer(services, operation, request, act)
         except ManagerError as error:
             if isinstance(error, StorageError):
                 logger.warning("%s %s: %s", request.method, request.url.path, error.message)
+            await act.failed(error)
             return error_response(error)
         except ClientDisconnect:
             return Response(status_code=400)
         except Exception:  # the barrier of one request: a bug in one answer must not end the door
             logger.exception("%s %s failed", request.method, request.url.path)
-            return error_response(ManagerError("the server made a mistake: its log tells which"))
+            mistake = ManagerError("the server made a mistake: its log tells which")
+            await act.failed(mistake)
+            return error_response(mistake)
+        return answer if isinstance(answer, Response) else json_response(answer, operation.status)
 
     return Route(operation.path, endpoint, methods=[operation.method], name=operation.name)
 
 
-def json_response(answer: object, status: int = 200) -> Response:
-    """Given a value of our API's types, return it as a JSON answer."""
-    return Response(msgspec.json.encode(answer), status_code=status, media_type="application/json")
-
-
-def error_response(error: ManagerError, status: int | None = None) -> Response:
-    """Given an error, return the answer that tells code and message, with the HTTP status that fits."""
-    if status is None:
-        status = next((number for kind, number in _STATUS if isinstance(error, kind)), 500)
-    if error.code == "storage_full":
-        status = 507
-    if error.code == "too_large":
-        status = 413
-    return json_response(ErrorAnswer(error=ErrorBody(code=error.code, message=error.message)), status)
+async def _answer(services: Services, operation: Operation, request: Request, act: Act) -> Any:
+    path = dict(request.path_params)
+    act.about(path, None)
+    _refuse_web_pages(request)
+    refuse_unless_allowed(operation.name, act.asker.name, act.asker.role)
+    call = Call(path=path, body=await _body(operation, request), query=_query(operation, request), act=act)
+    act.about(path, call.body)
+    return await operation.handler(services, call)
 
 
 def _refuse_web_pages(request: Request) -> None:

@@ -99,7 +99,7 @@ async def _change(
         changed = change(tx, target)
         return changed, of_target(pauses.holding(tx, now), target.scope, target.id)
 
-    changed, left = await services.store.write(work)
+    changed, left = await services.store.write(call.act.within(work))
     services.hub.sets_changed(changed)
     services.pauses_changed.ring()
     return left

@@ -45,7 +45,7 @@ async def add(services: Services, call: Call[RepoRequest, None]) -> RepoView:
         view = views(tx, [added.repo], now=now)[0]
         return msgspec.structs.replace(view, generated_password=added.generated_password, note=added.note)
 
-    return await services.store.write(change)
+    return await services.store.write(call.act.within(change))
 
 
 async def list_repos(services: Services, call: Call[None, None]) -> list[RepoView]:  # noqa: ARG001 - a handler's form
@@ -68,7 +68,7 @@ async def edit(services: Services, call: Call[RepoEdit, None]) -> RepoView:
         repo = repo_changes.edit(tx, repos.resolve(tx, call.path["ref"]), call.body, now=now)
         return views(tx, [repo], now=now)[0]
 
-    view = await services.store.write(change)
+    view = await services.store.write(call.act.within(change))
     services.dispatcher.look_everywhere()  # more may be allowed on it at once
     return view
 
@@ -84,7 +84,7 @@ async def remove(services: Services, call: Call[None, None]) -> RepoView:
         snapshots.forget_repo(tx, repo.id)
         return view
 
-    return await services.store.write(change)
+    return await services.store.write(call.act.within(change))
 
 
 async def list_sizes(services: Services, call: Call[None, SizesQuery]) -> list[SizeView]:

@@ -6,7 +6,7 @@ Running one now is a job (`api.jobs`). After a commit it rings the hosts whose s
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from msgspec import Meta, Struct
 from sqlalchemy import Connection
@@ -28,7 +28,7 @@ class NextQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 async def add(services: Services, call: Call[ScheduleRequest, None]) -> ScheduleView:
     """Store a schedule."""
     now, zone = services.clock.now(), services.config.timezone
-    return await _change(services, lambda tx: schedule_changes.add(tx, call.body, now=now, default_zone=zone))
+    return await _change(services, call, lambda tx: schedule_changes.add(tx, call.body, now=now, default_zone=zone))
 
 
 async def list_schedules(
@@ -55,6 +55,7 @@ async def edit(services: Services, call: Call[ScheduleEdit, None]) -> ScheduleVi
     now, zone = services.clock.now(), services.config.timezone
     return await _change(
         services,
+        call,
         lambda tx: schedule_changes.edit(
             tx, schedules.resolve(tx, call.path["ref"]), call.body, now=now, default_zone=zone
         ),
@@ -70,7 +71,7 @@ async def remove(services: Services, call: Call[None, None]) -> ScheduleView:
         view = schedule_views.view(tx, schedule, now=now, online=online)
         return schedule_changes.remove(tx, schedule, now=now), view
 
-    changed, view = await services.store.write(change)
+    changed, view = await services.store.write(call.act.within(change))
     services.hub.sets_changed(changed)
     return view
 
@@ -85,12 +86,12 @@ async def next_slots(services: Services, call: Call[None, NextQuery]) -> tuple[N
     )
 
 
-async def _change(services: Services, change: Callable[[Connection], Changed]) -> ScheduleView:
+async def _change(services: Services, call: Call[Any, None], change: Callable[[Connection], Changed]) -> ScheduleView:
     """Commit a change, ring the hosts it touched, and return the schedule as it is now.
 
     The view is built by a reader: it may take long for a large fleet, and must not hold up the writer.
     """
-    changed = await services.store.write(change)
+    changed = await services.store.write(call.act.within(change))
     services.hub.sets_changed(changed.hosts)
     now, online = services.clock.now(), services.hub.online_hosts()
     return await services.store.read(

@@ -13,7 +13,7 @@ from typing import Final
 
 from sqlalchemy import ColumnElement, Connection, and_, func, select
 
-from restic_manager.server.store import events, listings
+from restic_manager.server.store import audit, events, listings
 from restic_manager.server.store.fates import Pair
 from restic_manager.server.store.job_rows import UNFINISHED, parts
 from restic_manager.server.store.schema import assignments, fates, invites, jobs, log_chunks, pauses, quarantine
@@ -26,6 +26,10 @@ KEEP_LEAST: Final = 1_000
 """So many jobs of a schedule on a host stay, however old."""
 KEEP_MOST: Final = 50_000
 """More jobs of a schedule on a host than this do not stay, however young."""
+AUDIT_MOST: Final = 1_000_000
+"""Rows of the audit kept at most."""
+AUDIT_BITE: Final = 10_000
+"""Rows of the audit taken away at once: each time costs a row that says so."""
 BITE: Final = 200
 """Jobs taken away in one closure."""
 _UNUSED_INVITES: Final = timedelta(days=7)
@@ -119,6 +123,11 @@ def forget_rest(tx: Connection, now: datetime) -> int:
     tx.execute(quarantine.delete().where(quarantine.c.at < now - LOGS))
     tx.execute(invites.delete().where(invites.c.used_at.is_(None), invites.c.expires_at < now - _UNUSED_INVITES))
     return events.forget_before(tx, now - HISTORY, limit=BITE)
+
+
+def forget_audit(tx: Connection, now: datetime) -> int:
+    """Take old rows of the audit away, a row saying so; return how many, AUDIT_BITE at most."""
+    return audit.forget(tx, before=now - HISTORY, keep=AUDIT_MOST, limit=AUDIT_BITE, now=now)
 
 
 def _oldest(tx: Connection, mine: ColumnElement[bool], *, beyond: int, ended_before: datetime | None) -> list[str]:

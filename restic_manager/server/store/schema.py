@@ -425,3 +425,44 @@ events = Table(
     Column("detail", Text, nullable=False),
 )
 Index("ix_events_at", events.c.at)
+
+# Operators elsewhere: what each holds is a random token, of which only the hash is here. A name is unique among those
+# that are not revoked.
+operator_tokens = Table(
+    "operator_tokens",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("name", String(63), nullable=False),
+    Column("role", String(16), nullable=False),
+    Column("token_sha256", String(64), nullable=False, unique=True),
+    Column("created_at", Moment, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("expires_at", Moment),  # null: good until it is revoked
+    Column("revoked_at", Moment),
+    Column("last_used_at", Moment),  # exact to a minute
+    Column("last_used_from", Text),
+)
+Index("ix_operator_tokens_name", operator_tokens.c.name)
+
+# What operators did and what they were refused, each row sealed to the one before by its hash (`store.audit`). What
+# the fleet did is in `events`.
+audit = Table(
+    "audit",
+    metadata,
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),  # from 1, without a gap
+    Column("at", Moment, nullable=False),
+    Column("who", Text, nullable=False),
+    Column("role", String(16)),  # null: nobody we know
+    Column("origin", Text, nullable=False),
+    Column("operation", String(64), nullable=False),
+    Column("object", Text),
+    Column("object_id", String(64)),
+    Column("before", Text, nullable=False),  # JSON object: of what was acted on, what is different
+    Column("after", Text, nullable=False),
+    Column("outcome", String(64), nullable=False),  # done, or the code of an error
+    Column("message", Text),
+    Column("previous", String(64), nullable=False),
+    Column("hash", String(64), nullable=False),
+)
+Index("ix_audit_at", audit.c.at)
+Index("ix_audit_who_seq", audit.c.who, audit.c.seq)
