@@ -99,6 +99,11 @@ class Client(TrustQuestions):
         """Given a repository, forget it and return what it was."""
         return self._exchange.ask("DELETE", f"/v1/repos/{part(ref, 'repository')}", api.RepoView)
 
+    def set_secrets(self, ref: str, request: api.SecretsRequest) -> api.SecretsView:
+        """Given a repository and what opens it from now on, keep that, and return what was changed."""
+        path = f"/v1/repos/{part(ref, 'repository')}/secrets"
+        return self._exchange.ask("POST", path, api.SecretsView, request)
+
     def edit_repo(self, ref: str, request: api.RepoEdit) -> api.RepoView:
         """Given a repository and what to change of it, return it as it is then."""
         return self._exchange.ask("PATCH", f"/v1/repos/{part(ref, 'repository')}", api.RepoView, request)

@@ -43,7 +43,7 @@ from restic_manager.protocol.session import (
 )
 from restic_manager.restic.failures import REMEDIES
 from restic_manager.server import agents, sessions
-from restic_manager.server.store import repos, schedule_checks
+from restic_manager.server.store import repo_secrets, schedule_checks
 from tests.protocol import shapes
 from tests.protocol.shapes import DECODERS
 
@@ -221,7 +221,7 @@ def test_sizes_and_times(what: str, value: float) -> None:
         ("more than 60 s late", planning.ON_TIME.seconds == 60),
         ("set back by up to 2 h", planning.CLOCK_HOLD.seconds == 7_200),
         ("at most 262,144 bytes", schedule_checks.MAX_SPEC_TEXT == 262_144),
-        ("at most 131,072 bytes", repos.MAX_ACCESS_TEXT == 131_072),
+        ("at most 131,072 bytes", repo_secrets.MAX_ACCESS_TEXT == 131_072),
         ("Years 1970 to 9989", (codec._EARLIEST.year, codec._LATEST.year) == (1970, 9990)),
         ("## Joining", agents.DRAIN_SECONDS < sessions.HELLO_SECONDS),
     ],

@@ -41,6 +41,8 @@ from restic_manager.protocol.api.repos import (
     RepoEdit,
     RepoRequest,
     RepoView,
+    SecretsRequest,
+    SecretsView,
     SizeView,
     Variables,
 )
@@ -128,6 +130,8 @@ __all__ = [
     "ScheduleRequest",
     "ScheduleView",
     "Secret",
+    "SecretsRequest",
+    "SecretsView",
     "ServerView",
     "SizeView",
     "SnapshotView",

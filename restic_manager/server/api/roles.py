@@ -60,6 +60,7 @@ ROLES: Final[dict[str, Role]] = {
     "repo_edit": Role.ADMIN,
     "repo_remove": Role.ADMIN,
     "repo_maintain": Role.ADMIN,
+    "repo_set_secret": Role.ADMIN,
     "certificate_rotate": Role.ADMIN,
     "token_create": Role.ADMIN,
     "token_list": Role.ADMIN,
