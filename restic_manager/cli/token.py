@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from restic_manager.cli.command import Operator, YesOption, new_app, operator_command
+from restic_manager.cli.host import parse_labels
 from restic_manager.cli.spec_options import value
 from restic_manager.cli.text import short, when
 from restic_manager.domain.errors import InputError
@@ -27,7 +28,7 @@ ROLES = ("viewer", "operator", "admin")
     "create",
     examples="""
       restic-manager token create ci --role viewer --expires 90d
-      restic-manager token create ana --role operator > ana.token
+      restic-manager token create ana --role operator --host web1 > ana.token
     """,
 )
 def create(
@@ -43,6 +44,16 @@ def create(
             show_default=False,
         ),
     ],
+    host: Annotated[
+        list[str] | None,
+        typer.Option("--host", metavar="HOST", help="It is for this host alone; repeat for more.", show_default=False),
+    ] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--label", metavar="K=V", help="It is for hosts with all of these labels alone; repeat.", show_default=False
+        ),
+    ] = None,
     expires: Annotated[
         str | None, value("--expires", "D", "Let it end by itself after this long: 12h, 90d. [default: never]")
     ] = None,
@@ -57,12 +68,17 @@ def create(
     lasting = None if expires is None else seconds(expires, "--expires")
     if lasting is not None and not 60 <= lasting <= 3_660 * 86_400:
         raise InputError(f"--expires {expires}: at least 1m, at most 3660d")
-    made = operator.client.create_token(TokenRequest(name=name, role=Role(role), seconds=lasting))
+    labels, _ = parse_labels(label or [], removing=False)
+    request = TokenRequest(name=name, role=Role(role), hosts=tuple(host or ()), labels=labels, seconds=lasting)
+    made = operator.client.create_token(request)
     if operator.as_json:
         operator.screen.data(made)
         return
     ends = "until it is revoked" if made.expires_at is None else f"and ends {when(made.expires_at, operator.now())}"
-    operator.screen.note(f"the token of {made.name}, shown this once; its role is {made.role}, it is good {ends}:")
+    where = "" if not made.hosts and not made.labels else f" on {_scope(made)} alone"
+    operator.screen.note(
+        f"the token of {made.name}, shown this once; its role is {made.role}{where}, it is good {ends}:"
+    )
     operator.screen.say(made.token or "")
 
 
@@ -75,12 +91,13 @@ def list_tokens(operator: Operator) -> None:
         return
     now = operator.now()
     operator.screen.table(
-        ["ID", "NAME", "ROLE", "STATE", "USED", "FROM", "BY"],
+        ["ID", "NAME", "ROLE", "HOSTS", "STATE", "USED", "FROM", "BY"],
         (
             (
                 short(token.id),
                 token.name,
                 token.role,
+                _scope(token),
                 _state(token, now),
                 when(token.last_used_at, now),
                 token.last_used_from or "",
@@ -102,6 +119,12 @@ def revoke(operator: Operator, name: NameArgument, *, yes: YesOption = False) ->
         operator.screen.data(gone)
         return
     operator.screen.say(f"the token {gone.name} is revoked")
+
+
+def _scope(token: TokenView) -> str:
+    if token.labels:
+        return " ".join(f"{key}={value}" for key, value in sorted(token.labels.items()))
+    return ", ".join(token.hosts) or "all"
 
 
 def _state(token: TokenView, now: datetime) -> str:

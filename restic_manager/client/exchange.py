@@ -101,11 +101,12 @@ class _SecureConnection(http.client.HTTPSConnection):
         shown = pin_of(self.sock.getpeercert(binary_form=True) or b"")
         if self._where.pins and shown not in self._where.pins:
             self.close()
+            expected = " or ".join(self._where.pins)
             raise UntrustedError(
-                f"the certificate of {self._where} has the pin {shown}, and expected is "
-                f"{' or '.join(self._where.pins)}: either somebody is in between, or the server has another certificate by "
-                "now. Nothing was said to it. See what `restic-manager server cert show` shows on the server, and "
-                f"run `restic-manager login {self._where} --pin PIN` with that",
+                f"the certificate of {self._where} has the pin {shown}, and expected is {expected}: either somebody is "
+                "in between, or the server has another certificate now. Nothing was said to it. See what "
+                "`restic-manager server cert show` shows on the server, and run "
+                f"`restic-manager login {self._where} --pin PIN` with that",
                 pin=shown,
             )
 

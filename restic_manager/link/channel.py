@@ -18,6 +18,7 @@ import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection
 from wsproto.frame_protocol import FrameProtocol
 
+from restic_manager.link.meter import Overrun
 from restic_manager.link.wire import Wire
 from restic_manager.protocol.codec import Decoder, WireError, encode
 from restic_manager.protocol.messages import MAX_MESSAGE, Heartbeat, Message
@@ -203,7 +204,7 @@ class Link:
         self._move()
         if self._wire.crash is not None:
             if self._ending is None:
-                self._ending = LinkClosed(1002, "the peer's bytes could not be understood")
+                self._ending = LinkClosed(*_fault(self._wire.crash))
                 logger.info("link %s: closed, its reader failed: %r", self.remote, self._wire.crash)
             self._finish()
 
@@ -234,7 +235,7 @@ class Link:
     def _last_words(self) -> bytes:
         """Return a close frame where one is owed: the library says none when a frame cannot be understood."""
         if self._wire.crash is not None:
-            code, reason = 1002, ""
+            code, reason = _fault(self._wire.crash)
         elif (closed := self._connection.closed) is not None and closed.code in {1002, 1007}:
             code, reason = closed.code, closed.reason or ""
         else:
@@ -310,6 +311,13 @@ class Link:
         else:
             self._queue.append(frame)
         return True
+
+
+def _fault(crash: Exception) -> tuple[int, str]:
+    """Given what ended the reading of a peer's bytes, return the close code and the reason."""
+    if isinstance(crash, Overrun):
+        return crash.code, str(crash)
+    return 1002, "the peer's bytes could not be understood"
 
 
 def short(reason: str) -> str:

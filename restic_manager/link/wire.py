@@ -15,6 +15,9 @@ from contextlib import asynccontextmanager
 
 import trio
 
+from restic_manager.link.meter import Overrun
+from restic_manager.link.sluice import Sluice
+
 READ_SIZE = 64 << 10
 """Most bytes of one read."""
 WRITE_SIZE = 64 << 10
@@ -38,6 +41,7 @@ class Wire(trio.abc.Stream):
         "_handshake_left",
         "_nursery",
         "_scopes",
+        "_sluice",
         "_stream",
         "crash",
         "ended",
@@ -57,6 +61,7 @@ class Wire(trio.abc.Stream):
         self._nursery = nursery
         self._scopes: set[trio.CancelScope] | None = set()
         self._handshake_left: int | None = HANDSHAKE_BYTES
+        self._sluice = Sluice()
         self._closed = False
         self.on_end: Callable[[], object] = _nothing
         self.last_words: Callable[[], bytes] = bytes
@@ -99,12 +104,23 @@ class Wire(trio.abc.Stream):
         return max(self.heard_at, self.reading_since)
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        """Given a limit, return what came, empty when the peer has hung up."""
+        """Given a limit, return what came, empty when the peer has hung up; no more and no faster than it may."""
         if self._closed:
             raise trio.ClosedResourceError("this connection is being closed")
+        if kept := self._sluice.kept():
+            await trio.lowlevel.checkpoint()
+        data = kept or await self._read(min(max_bytes or READ_SIZE, READ_SIZE))
+        try:
+            return await self._sluice.let_through(data)
+        except Overrun as overrun:
+            self.crash = self.crash or overrun  # before the library tells anybody that it is over
+            self._end()
+            raise
+
+    async def _read(self, most: int) -> bytes | bytearray:
         self.reading_since = trio.current_time()
         try:
-            data = await self._stream.receive_some(min(max_bytes or READ_SIZE, READ_SIZE))
+            data = await self._stream.receive_some(most)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self._gone()
             raise

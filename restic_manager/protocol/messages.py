@@ -169,7 +169,8 @@ class Welcome(Message, frozen=True, kw_only=True, tag="welcome"):
 class Refused(Message, frozen=True, kw_only=True, tag="refused"):
     """Server, instead of joined or welcome: why not, and whether dialling again can help.
 
-    Codes: unknown, revoked, used, expired, invalid, too_old, too_new, rekey, old_copy, duplicate, draining, tls_needed.
+    Codes: unknown, revoked, used, expired, invalid, too_old, too_new, rekey, old_copy, duplicate, busy, draining,
+    tls_needed.
     """
 
     code: ShortText

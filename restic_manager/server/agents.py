@@ -7,6 +7,7 @@ said a good hello a connection is one of a limited number and has little time. I
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import logging
 from collections.abc import Callable
@@ -20,7 +21,10 @@ from restic_manager.link import AGENT_PATH, Admission, Knock, Link, LinkClosed, 
 from restic_manager.protocol import codec
 from restic_manager.protocol.messages import Join, Joined, Refused
 from restic_manager.protocol.session import judge_version
+from restic_manager.runtime.seldom import Seldom
 from restic_manager.runtime.tls import Gatekeeper, HandshakeError
+from restic_manager.server.newcomers import Newcomer, Newcomers
+from restic_manager.server.peers import network_of
 from restic_manager.server.services import Services
 from restic_manager.server.sessions import HELLO_SECONDS, HostSessions, first_message, turn_away
 from restic_manager.server.store import hosts
@@ -28,8 +32,8 @@ from restic_manager.server.store.hosts import HostRow
 
 logger = logging.getLogger(__name__)
 
-MAX_UNGREETED: Final = 2_000
-"""Connections that have not said a good hello yet; one more is closed at once."""
+BUSY_SECONDS: Final = 5
+"""When an agent that is turned away for coming too often is to try again."""
 DRAIN_SECONDS: Final = 5.0
 """How long sessions have to end when the server stops."""
 
@@ -49,7 +53,8 @@ class AgentsDoor:
         self._services = services
         self._sessions = HostSessions(services)
         self._gatekeeper = _gatekeeper(services)
-        self._ungreeted = 0
+        self._newcomers = Newcomers(by_network=not services.config.behind_proxy)
+        self._turned_away = Seldom(logger)
         self._open = 0
         self._draining = False
         self._closed = trio.Event()
@@ -69,24 +74,25 @@ class AgentsDoor:
         self._draining = True
         self._services.hub.close_all("the server stops")
         with trio.move_on_after(DRAIN_SECONDS):
-            while self._open > self._ungreeted:  # who has not said hello is owed nothing
+            while self._open > self._newcomers.here:  # who has not said hello is owed nothing
                 self._closed = trio.Event()
                 await self._closed.wait()
 
     async def handle(self, stream: trio.abc.Stream) -> None:
         """Given an accepted connection, live its life. Raises nothing but cancellation."""
         remote = _remote(stream)
-        if self._ungreeted >= MAX_UNGREETED:
-            logger.warning("agents' door: %s closed: %d connections have said no hello yet", remote, self._ungreeted)
+        newcomer = self._newcomers.enter(network_of(remote.rpartition(":")[0]), trio.current_time())
+        if isinstance(newcomer, str):
+            self._turned_away.say(logging.WARNING, "agents' door: %s closed: %s", remote, newcomer)
             await trio.aclose_forcefully(stream)
             return
         self._open += 1
-        self._ungreeted += 1
-        greeted = _Once(self._greeted)
+        greeted = _Once(lambda: self._newcomers.leave(newcomer, trio.current_time()))
         try:
             if self._gatekeeper is not None:
                 stream = await self._gatekeeper.secure(stream)
-            async with answer(stream, admit=self._admit, remote=remote, handshake_timeout=HELLO_SECONDS) as answered:
+            admit = functools.partial(self._admit, newcomer)
+            async with answer(stream, admit=admit, remote=remote, handshake_timeout=HELLO_SECONDS) as answered:
                 if answered is None:
                     return
                 visitor, link = answered
@@ -107,10 +113,18 @@ class AgentsDoor:
             self._open -= 1
             self._closed.set()
 
-    def _greeted(self) -> None:
-        self._ungreeted -= 1
+    async def _admit(self, newcomer: Newcomer, knock: Knock) -> Admission[_Visitor]:
+        admission = await self._whom(knock)
+        if isinstance(admission, Refused):
+            return admission
+        visitor, _ = admission
+        # A host joins anew with another credential: it is not to wait for what was tried with the old one.
+        why = self._newcomers.speaks_for(newcomer, visitor.token_sha256, trio.current_time())
+        if why is not None:
+            return Refused(code="busy", message=f"{why}: try again", retry=True, retry_after=BUSY_SECONDS)
+        return admission
 
-    async def _admit(self, knock: Knock) -> Admission[_Visitor]:
+    async def _whom(self, knock: Knock) -> Admission[_Visitor]:
         if self._draining:
             return Refused(code="draining", message="the server stops: try again", retry=True, retry_after=5)
         if knock.bearer is None:

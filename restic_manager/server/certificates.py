@@ -8,6 +8,7 @@ needed. Whoever makes one holds the lock of the data directory.
 
 from __future__ import annotations
 
+import logging
 import os
 import ssl
 import stat
@@ -25,6 +26,8 @@ from restic_manager.server.places import CERTIFICATE, NEXT_CERTIFICATE
 
 if TYPE_CHECKING:
     from cryptography import x509
+
+logger = logging.getLogger(__name__)
 
 _LIFETIME: Final = timedelta(days=20 * 365)
 """Of a certificate that is known by its pin: nobody looks at its dates, so that no fleet stops on one day."""
@@ -47,18 +50,37 @@ class Certificate:
 
 
 class GivenCertificate:
-    """A certificate that the system's CAs vouch for: hosts need no pin. Read once, when the server starts."""
+    """A certificate that the system's CAs vouch for: hosts need no pin. Files that were renewed are read again.
+
+    What has come in their place is shown if it can be used; if not, that is said once and the one before is shown
+    further: both files are rarely written in one moment.
+    """
 
     mode: Final = "given"
     pins: Final[tuple[str, ...]] = ()
 
-    def __init__(self, certificate: Certificate) -> None:
-        self._certificate = certificate
+    def __init__(self, certificate: Path, key: Path, *, now: datetime) -> None:
+        """Given the files, read them; raise InputError as `load_given` says."""
+        self._files = (certificate, key)
+        self._stamp = self._look()
+        self._certificate = _load_given(certificate, key, now=now)
 
     def now(self, at: datetime) -> tuple[Certificate, Certificate | None]:
         """Given an instant, return the certificate shown then, and the one that comes after it: none."""
-        del at
+        stamp = self._look()
+        if stamp != self._stamp:
+            self._stamp = stamp
+            try:
+                self._certificate = _load_given(*self._files, now=at)
+            except InputError as error:
+                logger.warning("the certificate's files have changed; the one before is shown further: %s", error)
+            else:
+                logger.info("the certificate was renewed: it holds until %s", instant_text(self._certificate.not_after))
         return self._certificate, None
+
+    def _look(self) -> tuple[tuple[int, int, int] | None, ...]:
+        """Return what is different after a file was written or put in another's place."""
+        return tuple(_stamp_of(path) for path in self._files)
 
     def context(self, at: datetime) -> ssl.SSLContext:
         """Given an instant, return what a connection made then is served with."""
@@ -148,6 +170,10 @@ def load_given(certificate: Path, key: Path, *, now: datetime) -> GivenCertifica
     Raise InputError naming file and remedy: one is missing or cannot be read, is no PEM, they do not belong together,
     it has expired or does not hold yet.
     """
+    return GivenCertificate(certificate, key, now=now)
+
+
+def _load_given(certificate: Path, key: Path, *, now: datetime) -> Certificate:
     pem = _read_given(certificate, "--tls-cert", "the certificate and the chain after it, as PEM")
     _read_given(key, "--tls-key", "its private key, as PEM without a passphrase")
     found = _parse(pem)
@@ -158,8 +184,8 @@ def load_given(certificate: Path, key: Path, *, now: datetime) -> GivenCertifica
         )
     if now >= found.not_valid_after_utc:
         raise InputError(
-            f"--tls-cert: the certificate in {certificate} expired on {instant_text(found.not_valid_after_utc)}: renew "
-            "it, and start the server again"
+            f"--tls-cert: the certificate in {certificate} expired on {instant_text(found.not_valid_after_utc)}: "
+            "renew it"
         )
     if now < found.not_valid_before_utc:
         raise InputError(
@@ -179,7 +205,15 @@ def load_given(certificate: Path, key: Path, *, now: datetime) -> GivenCertifica
             f"--tls-key: {certificate} and {key} cannot be used ({error.reason or error}): the key has to be PEM "
             "without a passphrase"
         ) from None
-    return GivenCertificate(_certificate(found, context))
+    return _certificate(found, context)
+
+
+def _stamp_of(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None  # on its way, or gone: reading it says more
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def _read_given(path: Path, flag: str, what: str) -> bytes:

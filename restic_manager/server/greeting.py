@@ -80,12 +80,12 @@ def greet(tx: Connection, admitted: HostRow, hello: Hello, *, heard_at: datetime
     if isinstance(verdict, Refused):
         if verdict.code == "rekey":
             detail = f"its journal {hello.journal_id} is set aside: {verdict.message}"
-            events.record(tx, now=heard_at, actor=host.name, what="rekey", host_id=host_id, detail=detail)
+            events.record_of_host(tx, now=heard_at, actor=host.name, what="rekey", host_id=host_id, detail=detail)
         return verdict
     foreign = _foreign(tx, host_id, hello.jobs)
     if foreign is not None:
         detail = f"it claims job {foreign}, which is another host's: the session was refused"
-        events.record(tx, now=heard_at, actor=host.name, what="foreign_claim", host_id=host_id, detail=detail)
+        events.record_of_host(tx, now=heard_at, actor=host.name, what="foreign_claim", host_id=host_id, detail=detail)
         return Refused(code="invalid", message=f"job {foreign} is another host's")
     greeting = Greeting(
         host=host,
@@ -106,7 +106,7 @@ def greet(tx: Connection, admitted: HostRow, hello: Hello, *, heard_at: datetime
         detail = (
             f"it reports by a new journal now, {hello.journal_id}; {len(ended.over)} jobs of the old are interrupted"
         )
-        events.record(tx, now=heard_at, actor=host.name, what="new_journal", host_id=host_id, detail=detail)
+        events.record_of_host(tx, now=heard_at, actor=host.name, what="new_journal", host_id=host_id, detail=detail)
         closing.close_lost(tx, host_id, clock_offset=greeting.clock_offset, now=heard_at)
     assignments.note_applied(tx, host_id, epoch=hello.applied_epoch, version=hello.applied_version, now=heard_at)
     hosts.note_hello(tx, host_id, hello, clock_offset=greeting.clock_offset, now=heard_at)

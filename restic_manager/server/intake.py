@@ -21,6 +21,7 @@ from restic_manager.protocol.codec import WireError
 from restic_manager.protocol.messages import Error, Goodbye, ScheduleFired
 from restic_manager.runtime.bell import Bell
 from restic_manager.runtime.clock import Clock
+from restic_manager.runtime.seldom import Seldom
 from restic_manager.server import reports
 from restic_manager.server.hub import Session
 from restic_manager.server.reports import Sender, Taken
@@ -33,9 +34,9 @@ MAX_WAITING: Final = 1_000
 """Messages of one session that may wait."""
 MAX_WAITING_TEXT: Final = 4 << 20
 """Characters of one session that may wait (one message more is taken)."""
-MAX_BATCH: Final = 200
-"""Messages applied in one closure: the writer's other callers wait for it."""
-MAX_BATCH_TEXT: Final = 1 << 20
+MAX_BATCH: Final = 50
+"""Messages applied in one closure: the writer's other callers wait for it, and of a flood each host's in its turn."""
+MAX_BATCH_TEXT: Final = 512 << 10
 
 
 class Intake:
@@ -53,6 +54,8 @@ class Intake:
         self._text = 0
         self._bell = Bell()
         self._room = Bell()
+        self._rejections = Seldom(logger)
+        self._failures = Seldom(logger)
 
     async def offer(self, incoming: Incoming) -> None:
         """Given a message, hand it in; waits while too much does."""
@@ -92,8 +95,9 @@ class Intake:
             return await self._store.write(functools.partial(reports.take, batch=batch, sender=self._sender, now=now))
         except StorageError:
             raise
-        except Exception:
-            logger.exception("link %s: %d messages could not be applied", self._session.link.remote, len(batch))
+        except Exception:  # noqa: BLE001 - logged by `_failures`; what caused it is set aside below
+            said = "link %s: %d messages could not be applied"
+            self._failures.say(logging.ERROR, said, self._session.link.remote, len(batch), trace=True)
             if len(batch) == 1:
                 return await self._isolate(batch[0])
         whole = Taken()
@@ -126,7 +130,8 @@ class Intake:
         for answer in taken.answers:
             link.put(answer)
             if isinstance(answer, ScheduleFired) and answer.answer == "rejected":
-                logger.info("link %s: a fire was rejected (%s): %s", link.remote, answer.code, answer.message)
+                said = "link %s: a fire was rejected (%s): %s"
+                self._rejections.say(logging.INFO, said, link.remote, answer.code, answer.message)
         self._apply(taken.ripple)
         if taken.end is None:
             return True

@@ -27,6 +27,9 @@ from restic_manager.server.peers import Peer, socket_peer, tcp_peer
 logger = logging.getLogger(__name__)
 
 MAX_CONNECTIONS: Final = 256
+"""Connections of one door, and so requests under way and streams that are followed."""
+MAX_OF_NETWORK: Final = 128
+"""Of these, over TCP, from one network, whoever they are: one busy script does not close the door to the others."""
 _TLS_NEEDED: Final = (
     b'{"error":{"code":"tls_needed","message":"this server speaks TLS: its address has to begin with https://"}}'
 )
@@ -173,6 +176,8 @@ class _Door:
             why = f"{len(self._inside)} are open"
         elif peer.admitted:
             return False
+        elif sum(other.peer.network == peer.network for other in self._inside) >= MAX_OF_NETWORK:
+            why = f"{MAX_OF_NETWORK} of its network are open"
         elif len(unknown) >= MAX_UNKNOWN:
             why = f"{len(unknown)} are open that have not shown who they are"
         elif sum(other.network == peer.network for other in unknown) >= MAX_UNKNOWN_OF_NETWORK:

@@ -305,6 +305,8 @@ class _Batch:
             raise _Unusable("a slot that ran is told by its job")
         if report.last < report.first or (report.count == 1) != (report.first == report.last):
             raise _Unusable("its first slot, last slot and count do not fit together")
+        if report.count > (report.last - report.first) // SECOND + 1:
+            raise _Unusable("it counts more slots than there are seconds")
         if whole_second(report.first) != report.first or whole_second(report.last) != report.last:
             raise _Unusable("its slots are not whole seconds")
         if slots.find_work(self._tx, report.schedule_id) is None:

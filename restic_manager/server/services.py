@@ -12,6 +12,7 @@ from restic_manager.runtime.exposure import TlsChoice
 from restic_manager.secrets import Sealer
 from restic_manager.server.certificates import ServerCertificate
 from restic_manager.server.dispatch import Dispatcher
+from restic_manager.server.guests import Guests
 from restic_manager.server.hub import Hub
 from restic_manager.server.store.writer import Store
 
@@ -33,6 +34,8 @@ class Services:
     listening: str
     tls: ServerCertificate | None = None
     """What both doors show; None where no door speaks TLS."""
+    guests: Guests = field(default_factory=Guests)
+    """The requests under way that an operator's token let in."""
     pauses_changed: Bell = field(default_factory=Bell)
     """Rung when a pause began or ended: the janitor looks again when the next one ends."""
 

@@ -34,6 +34,7 @@ from restic_manager.protocol.messages import (
     ScheduleSet,
     Welcome,
 )
+from restic_manager.runtime.seldom import Seldom
 from restic_manager.runtime.tzdata import tzdata_version
 from restic_manager.server import greeting as greetings
 from restic_manager.server.greeting import Greeting
@@ -193,6 +194,7 @@ class HostSessions:
     async def _listen(self, session: Session, intake: Intake) -> None:
         """Read, and hand over; the one thing that waits here is a full intake."""
         remote = session.link.remote
+        told = Seldom(logger)
         while True:
             incoming = await session.link.receive()
             match incoming.message:
@@ -203,9 +205,9 @@ class HostSessions:
                 case Hello():
                     session.link.put(Error(code="out_of_order", message="a second hello in one session", ref="hello"))
                 case Goodbye(reason=reason):
-                    logger.info("agents' door: %s says goodbye: %s", remote, reason)
+                    told.say(logging.INFO, "agents' door: %s says goodbye: %s", remote, reason)
                 case Error(ref=ref, message=said):
-                    logger.warning("agents' door: %s did not accept a message (%s): %s", remote, ref, said)
+                    told.say(logging.WARNING, "agents' door: %s did not accept a message (%s): %s", remote, ref, said)
                 case _:
                     await intake.offer(incoming)
 
@@ -282,4 +284,4 @@ async def _refuse(link: Link, refused: Refused) -> None:
 
 def _note_duplicate(tx: Connection, *, host: HostRow, other: Session, now: datetime) -> None:
     detail = f"a second agent came with its credential while {other.link.remote} answered: one data directory, twice"
-    events.record(tx, now=now, actor=host.name, what="duplicate", host_id=host.id, detail=detail)
+    events.record_of_host(tx, now=now, actor=host.name, what="duplicate", host_id=host.id, detail=detail)

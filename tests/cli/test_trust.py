@@ -59,8 +59,11 @@ def test_a_token_is_printed_alone_on_standard_output(command: Command, server: S
     ended = command("token", "create", "ci", "--role", "viewer", "--expires", "90d")
     assert (ended.code, ended.out) == (0, TOKEN + "\n")
     assert "shown this once; its role is viewer" in ended.err
-    assert server.asked[-1].body == {"name": "ci", "role": "viewer", "seconds": 90 * 86_400}
-    assert command("token", "create", "ci", "--role", "viewer", "--json").json == msgspec.to_builtins(made)
+    wanted = {"name": "ci", "role": "viewer", "hosts": [], "labels": {}, "seconds": 90 * 86_400}
+    assert server.asked[-1].body == wanted
+    assert command("token", "create", "ci", "--role", "viewer", "--json").json == msgspec.json.decode(
+        msgspec.json.encode(made)
+    )
     assert server.asked[-1].body["seconds"] is None
 
 
@@ -83,18 +86,24 @@ def test_what_is_no_token_is_said(command: Command, server: StubServer, words: l
 def test_tokens_are_listed_with_their_state(command: Command, server: StubServer) -> None:
     tokens = [
         token(),
-        token(name="old", expires_at=NOW - timedelta(days=1)),
-        token(name="gone", revoked_at=NOW, last_used_at=NOW - timedelta(hours=2), last_used_from="192.0.2.7"),
+        token(name="old", labels={"db": "1"}, expires_at=NOW - timedelta(days=1)),
+        token(
+            name="gone",
+            hosts=("web1",),
+            revoked_at=NOW,
+            last_used_at=NOW - timedelta(hours=2),
+            last_used_from="192.0.2.7",
+        ),
     ]
     server.on("GET", "/v1/tokens", tokens)
     out = command("token", "list").out
-    assert [line.split()[1:4] for line in out.splitlines()[1:]] == [
-        ["ci", "viewer", "good"],
-        ["old", "viewer", "expired"],
-        ["gone", "viewer", "revoked"],
+    assert [line.split()[1:5] for line in out.splitlines()[1:]] == [
+        ["ci", "viewer", "all", "good"],
+        ["old", "viewer", "db=1", "expired"],
+        ["gone", "viewer", "web1", "revoked"],
     ]
     assert "192.0.2.7" in out
-    assert command("token", "list", "--json").json == msgspec.to_builtins(tokens)
+    assert command("token", "list", "--json").json == msgspec.json.decode(msgspec.json.encode(tokens))
 
 
 def test_a_token_is_revoked(command: Command, server: StubServer) -> None:

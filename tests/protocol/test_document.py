@@ -18,7 +18,7 @@ from restic_manager.domain.cron import Timetable
 from restic_manager.domain.instants import slot_text
 from restic_manager.domain.model import JOB_NAMESPACE, Fate, attempt_job_id, slot_job_id
 from restic_manager.domain.pathtext import text_to_path
-from restic_manager.link import channel, wire
+from restic_manager.link import channel, meter, sluice, wire
 from restic_manager.protocol import codec, messages
 from restic_manager.protocol.codec import WireCode, WireError
 from restic_manager.protocol.messages import (
@@ -195,6 +195,9 @@ def test_close_codes_are_those_the_link_says() -> None:
         ("the HTTP request of the handshake, in bytes", wire.HANDSHAKE_BYTES),
         ("from the connection to the whole request, in seconds", sessions.HELLO_SECONDS),
         ("from the accepted request to the first message, in seconds", sessions.HELLO_SECONDS),
+        ("frames that one message may be cut into", meter.MAX_PARTS),
+        ("frames of any sort that are read of one peer, in a second", sluice.FRAMES_A_SECOND),
+        ("of these at once, after a silence", sluice.FRAMES_AT_ONCE),
         ("messages that wait to be sent on one link", channel.MAX_QUEUED),
         ("characters that wait to be sent on one link", channel.MAX_QUEUED_TEXT),
         ("heartbeat intervals without a sign of life", channel.MISSED_HEARTBEATS),

@@ -27,7 +27,7 @@ from restic_manager.protocol.messages import (
     ScheduleAck,
     ScheduleSet,
 )
-from restic_manager.server import agents
+from restic_manager.server import newcomers
 from restic_manager.server.store import events, host_changes, hosts, identity
 from restic_manager.server.store.schema import jobs
 from tests.server.world import DONE, START, ScriptedAgent, World, claim, open_world, slot_after, slot_job_id
@@ -406,7 +406,7 @@ async def test_a_hello_that_claims_another_hosts_job_is_refused(tmp_path: Path, 
 async def test_only_so_many_may_be_undecided_at_once(
     tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(agents, "MAX_UNGREETED", 3)
+    monkeypatch.setattr(newcomers, "MAX_UNGREETED", 3)
     async with open_world(tmp_path) as world:
         host_id, _ = await one_host(world)
         async with world.agent(host_id) as agent:

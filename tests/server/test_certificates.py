@@ -126,3 +126,33 @@ def test_files_that_cannot_be_used_are_named_with_the_remedy(tmp_path: Path) -> 
         key.chmod(0)
         with pytest.raises(InputError, match="allowed to read"):
             load_given(certificate, key, now=now)
+
+
+def test_renewed_files_are_shown_without_a_restart(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    now = datetime.now(UTC)
+    certificate, key = good_pair(tmp_path / "c")
+    given = load_given(certificate, key, now=now)
+    first = given.now(now)[0]
+    new_certificate, new_key = good_pair(tmp_path / "new")
+    new_certificate.replace(certificate)  # as certbot does: one file after the other
+    assert given.now(now)[0] is first
+    assert given.now(now)[0] is first
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "the one before is shown further: --tls-key:" in caplog.text
+    new_key.replace(key)
+    second = given.now(now)[0]
+    assert second.pin != first.pin
+    assert given.context(now) is second.context
+    certificate.unlink()
+    assert given.now(now)[0] is second
+    assert "cannot be read" in caplog.text
+
+
+def test_what_is_written_in_place_is_seen(tmp_path: Path) -> None:
+    now = datetime.now(UTC)
+    certificate, key = good_pair(tmp_path / "c")
+    given = load_given(certificate, key, now=now)
+    first = given.now(now)[0]
+    for old, new in zip((key, certificate), reversed(good_pair(tmp_path / "new")), strict=True):
+        old.write_bytes(new.read_bytes())
+    assert given.now(now)[0].pin != first.pin

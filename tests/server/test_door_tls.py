@@ -310,11 +310,11 @@ async def test_a_server_that_dies_while_joining_is_joined_when_it_is_back(tmp_pa
 async def test_200_at_once_are_all_served_in_time(tmp_path: Path) -> None:
     async with secure_door(tmp_path) as door:
         identity = await join_and_plan(door, tmp_path / "web1")
-        token = await door.invite("web2")
+        tokens = [await door.invite(f"new{number}") for number in range(200)]
         inside = 0
         everybody = trio.Event()
 
-        async def knock() -> None:
+        async def knock(token: JoinToken) -> None:
             nonlocal inside
             async with dial(door.url, path="/join", bearer=token.text, decoder=codec.join_answer, pins=token.pins):
                 inside += 1
@@ -324,8 +324,8 @@ async def test_200_at_once_are_all_served_in_time(tmp_path: Path) -> None:
 
         async with session(door, identity) as agent:
             async with trio.open_nursery() as nursery:
-                for _ in range(200):
-                    nursery.start_soon(knock)
+                for token in tokens:
+                    nursery.start_soon(knock, token)
             assert inside == 200
             await still_good(door, agent)
 

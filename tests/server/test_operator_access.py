@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -45,6 +45,18 @@ class Door:
         headers = {} if who == "nobody" else {"authorization": f"Bearer {self.given.get(who, who)}"}
         peer = more.pop("peer", None) or Peer(origin="192.0.2.7", network="192.0.2.7")
         return await ask(self.app, method, path, body, headers=headers, peer=peer)
+
+    async def stream(self, secret: str, target: str, take: Callable[[bytes], None]) -> None:
+        """Ask with a token for what does not end, and hand on its pieces until it does."""
+        await ask(
+            self.app,
+            "GET",
+            target,
+            headers={"authorization": f"Bearer {secret}"},
+            peer=Peer(origin="192.0.2.7", network="192.0.2.7"),
+            patience=100_000,
+            take=take,
+        )
 
     async def rows(self) -> list[Any]:
         return await self.world.read(lambda tx: audit.after(tx, 0, limit=10_000))
@@ -105,8 +117,18 @@ async def test_an_operation_without_a_row_is_refused_to_everybody(
 async def test_every_operation_answers_each_role_as_the_table_says(
     tmp_path: Path, autojump_clock: MockClock, operation: Operation
 ) -> None:
-    """What is let through may fail for other reasons (there is no such host): never for who asks."""
+    """What is let through may fail for other reasons (there is no such host): never for who asks.
+
+    Agents are nobody here: a host's credential, also of one that was removed, and a join token open nothing.
+    """
     async with open_door(tmp_path) as door:
+        for who, removed in (("agent", False), ("revoked agent", True)):
+            host_id = await door.world.join(who.replace(" ", "-"))
+            door.given[who] = door.world.credentials[host_id]
+            if removed:
+                assert (await door("admin", "DELETE", "/v1/hosts/revoked-agent")).status == 200
+        door.given["invited"] = (await door("admin", "POST", "/v1/hosts/invite", {"name": "new"})).json["token"]
+        began = len(await door.rows())
         needed = roles.ROLES[operation.name]
         path = operation.path.replace("{ref}", "none-such")
         for who in ROLES:
@@ -120,7 +142,13 @@ async def test_every_operation_answers_each_role_as_the_table_says(
             else:
                 assert (answer.status, answer.code) == (403, "not_permitted")
                 assert f"needs the role {needed}, and {who} has the role {who}" in answer.message
-        told = {(row.who, row.outcome) for row in await door.rows() if row.outcome in {"no_token", "not_permitted"}}
+        for who in ("agent", "revoked agent", "invited"):
+            answer = await door(who, operation.method, path, {} if operation.request is not None else None)
+            assert (answer.status, answer.code) == (401, "bad_token")
+            assert door.given[who] not in answer.message
+        rows = (await door.rows())[began:]
+        assert sum(row.outcome == "bad_token" for row in rows) == 3
+        told = {(row.who, row.outcome) for row in rows if row.outcome in {"no_token", "not_permitted"}}
         refused = {(role.value, "not_permitted") for role in Role if not role.covers(needed)}
         assert told == refused | {("nobody", "no_token")}
 
@@ -193,6 +221,44 @@ async def test_a_revoked_token_lets_nobody_in_and_its_name_is_free(tmp_path: Pat
         assert again.status == 201
         assert (await door(secret, "GET", "/v1/hosts")).status == 401
         assert (await door(again.json["token"], "GET", "/v1/hosts")).status == 200
+
+
+@pytest.mark.parametrize("end", ["revoked", "expired"])
+async def test_a_followed_stream_ends_with_its_token(tmp_path: Path, autojump_clock: MockClock, end: str) -> None:
+    async with open_door(tmp_path) as door:
+        lifetime = timedelta(hours=1) if end == "expired" else None
+        secret = await token(door.world, "ana", Role.VIEWER, lifetime=lifetime)
+        await door.world.join("web1")
+        await door.world.repo("main")
+        wish = {"repo": "main", "host": "web1", "spec": {"kind": "backup", "paths": ["/etc"]}}
+        job = (await door("admin", "POST", "/v1/jobs", wish)).json["id"]
+        heard: list[bytes] = []
+        ended = trio.Event()
+
+        async def follow() -> None:
+            with trio.move_on_after(7_200) as patience:
+                await door.stream(secret, f"/v1/jobs/{job}/events?follow=1", heard.append)
+            assert not patience.cancelled_caught
+            ended.set()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(follow)
+            await trio.sleep(1_800)
+            assert heard
+            assert not ended.is_set()
+            if end == "revoked":
+                assert (await door("admin", "DELETE", "/v1/tokens/ana")).status == 200
+                await trio.sleep(1)
+            else:
+                await trio.sleep(1_801)
+            assert ended.is_set()
+        assert (await door(secret, "GET", "/v1/hosts")).status == 401
+
+
+async def test_who_revokes_its_own_token_gets_the_answer(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with open_door(tmp_path) as door:
+        assert (await door("admin", "DELETE", "/v1/tokens/admin")).json["revoked_at"] is not None
+        assert (await door("admin", "GET", "/v1/hosts")).status == 401
 
 
 @pytest.mark.parametrize(

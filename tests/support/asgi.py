@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
@@ -48,10 +49,13 @@ async def ask(
     *,
     headers: dict[str, str] | None = None,
     peer: Peer | None = None,
+    patience: float = 20.0,
+    take: Callable[[bytes], None] | None = None,
 ) -> Answer:
     """Given a request, return the application's whole answer. body: bytes as they are, anything else as JSON.
 
-    peer: who asks; somebody at the socket by default.
+    peer: who asks; somebody at the socket by default. patience: seconds the whole answer may take. take: is given each
+    piece of it as it comes.
     """
     raw = b"" if body is None else body if isinstance(body, bytes) else msgspec.json.encode(body)
     parts = urlsplit(target)
@@ -87,7 +91,9 @@ async def ask(
             told.update({name.decode(): value.decode() for name, value in message["headers"]})
         else:
             answer.extend(message.get("body", b""))
+            if take is not None:
+                take(message.get("body", b""))
 
-    with trio.fail_after(20):
+    with trio.fail_after(patience):
         await app(scope, receive, send)
     return Answer(status, told, bytes(answer))

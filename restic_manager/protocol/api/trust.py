@@ -25,22 +25,29 @@ class WhoView(Struct, frozen=True, kw_only=True):
 
 
 class TokenRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A token for an operator elsewhere. seconds: how long it is good for; null for until it is revoked."""
+    """A token for an operator elsewhere. seconds: how long it is good for; null for until it is revoked.
+
+    hosts (names) or labels: which hosts it is for, those with all of the labels; none of both: all hosts.
+    """
 
     name: str
     role: Role
+    hosts: Annotated[tuple[str, ...], Meta(max_length=1_000)] = ()
+    labels: Annotated[dict[str, str], Meta(max_length=64)] = {}
     seconds: Annotated[int, Meta(ge=60, le=3_660 * 86_400)] | None = None
 
 
 class TokenView(Struct, frozen=True, kw_only=True):
     """One operator's token, without what it is. token: itself, only in the answer that makes it.
 
-    last_used_at is exact to a minute.
+    last_used_at is exact to a minute. hosts, labels: which hosts it is for; none of both: all.
     """
 
     id: str
     name: str
     role: Role
+    hosts: tuple[str, ...] = ()
+    labels: dict[str, str] = {}
     created_at: Instant
     created_by: str
     expires_at: Instant | None

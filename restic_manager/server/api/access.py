@@ -58,6 +58,12 @@ class Doorman:
                 await error_response(error, 401 if isinstance(error, NotPermittedError) else None)(scope, receive, send)
                 return
             peer.admitted = True
+            asker: Asker = scope[ASKER_KEY]
+            if asker.token_id is not None:
+                left = None if asker.expires_at is None else asker.expires_at - self._services.clock.now()
+                with self._services.guests.inside(asker.token_id, None if left is None else left.total_seconds()):
+                    await self._app(scope, receive, send)
+                return
         await self._app(scope, receive, send)
 
     async def _asker(self, peer: Peer, scope: Scope) -> Asker:
@@ -74,7 +80,14 @@ class Doorman:
                 await self._services.store.write(lambda tx: tokens.note_used(tx, found.id, origin=peer.origin, now=now))
             except StorageError as error:  # a full disk must not keep out who comes to look after it
                 logger.warning("that token %s is used could not be stored: %s", found.name, error.message)
-        return Asker(name=found.name, role=found.role, origin=peer.origin, expires_at=found.expires_at)
+        return Asker(
+            name=found.name,
+            role=found.role,
+            origin=peer.origin,
+            expires_at=found.expires_at,
+            scope=found.scope,
+            token_id=found.id,
+        )
 
     async def _token(self, scope: Scope) -> TokenRow | NotPermittedError:
         given = [value for name, value in scope["headers"] if name.lower() == b"authorization"]

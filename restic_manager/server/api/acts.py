@@ -17,6 +17,7 @@ from sqlalchemy import Connection
 
 from restic_manager.domain.errors import ManagerError, NotPermittedError, StorageError
 from restic_manager.domain.roles import Role
+from restic_manager.domain.selectors import TargetRule
 from restic_manager.runtime.redact import Redactor, cut_userinfo
 from restic_manager.server.api import subjects
 from restic_manager.server.store import audit
@@ -35,12 +36,16 @@ _NUL: Final = str.maketrans({"\0": "\ufffd"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asker:
-    """Who asks. name: the user of the socket, or a token's. origin: from where, for people."""
+    """Who asks. name: the user of the socket, or a token's. origin: from where, for people. scope: which hosts its
+    token is for; None for all. token_id: None at the socket.
+    """
 
     name: str
     role: Role
     origin: str
     expires_at: datetime | None = None
+    scope: TargetRule | None = None
+    token_id: str | None = None
 
 
 class Act:

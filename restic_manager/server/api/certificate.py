@@ -34,7 +34,7 @@ async def rotate(services: Services, call: Call[RotateRequest, None]) -> Certifi
     certificate = _the_certificate(services)
     if not isinstance(certificate, OwnCertificate):
         raise ConflictError(
-            "this server shows the certificate it was given (--tls-cert): replace its files and start the server again"
+            "this server shows the certificate it was given (--tls-cert): replace its files, and it shows the new one"
         )
     now = services.clock.now()
     before = _facts(certificate, now)

@@ -17,6 +17,7 @@ from restic_manager.domain.pausing import Scope
 from restic_manager.protocol.api import HostView, InviteRequest, InviteView, LabelRequest, RenameRequest
 from restic_manager.server.api.operations import Call, Operation
 from restic_manager.server.api.pauses import of_target
+from restic_manager.server.api.scoping import within
 from restic_manager.server.services import Services
 from restic_manager.server.store import host_changes, hosts, pauses, proofs, schema
 from restic_manager.server.store.host_changes import Invited
@@ -60,10 +61,15 @@ def _url_for_hosts(services: Services) -> tuple[str, str | None]:
     return f"{scheme}://{own}:{port}", doubt
 
 
-async def list_hosts(services: Services, call: Call[None, None]) -> list[HostView]:  # noqa: ARG001 - a handler's form
-    """Return every host."""
-    online, now = services.hub.online_hosts(), services.clock.now()
-    return await services.store.read(lambda tx: views(tx, hosts.all_hosts(tx), online, now))
+async def list_hosts(services: Services, call: Call[None, None]) -> list[HostView]:
+    """Return every host that the asker may see."""
+    online, now, asker = services.hub.online_hosts(), services.clock.now(), call.act.asker
+
+    def question(tx: Connection) -> list[HostView]:
+        rows = hosts.all_hosts(tx) if asker.scope is None else within(tx, asker.name, asker.scope).rows
+        return views(tx, rows, online, now)
+
+    return await services.store.read(question)
 
 
 async def show(services: Services, call: Call[None, None]) -> HostView:

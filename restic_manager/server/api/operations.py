@@ -23,6 +23,7 @@ from restic_manager.server.api.acts import Act, Asker
 from restic_manager.server.api.answers import error_response, json_response
 from restic_manager.server.api.misfits import misfit
 from restic_manager.server.api.roles import refuse_unless_allowed
+from restic_manager.server.api.scoping import Asked, refuse_out_of_scope, within
 
 if TYPE_CHECKING:
     from restic_manager.server.services import Services
@@ -104,6 +105,12 @@ async def _answer(services: Services, operation: Operation, request: Request, ac
     refuse_unless_allowed(operation.name, act.asker.name, act.asker.role)
     call = Call(path=path, body=await _body(operation, request), query=_query(operation, request), act=act)
     act.about(path, call.body)
+    scope = act.asker.scope
+    if scope is not None:
+        asked = Asked(path, call.body, call.query)
+        await services.store.read(
+            lambda tx: refuse_out_of_scope(tx, within(tx, act.asker.name, scope), operation.name, asked)
+        )
     return await operation.handler(services, call)
 
 

@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 from restic_manager.protocol.api import NextSlot, ScheduleEdit, ScheduleRequest, ScheduleView
 from restic_manager.server.api import schedule_views
 from restic_manager.server.api.operations import Call, Operation
+from restic_manager.server.api.scoping import is_within, within
 from restic_manager.server.services import Services
 from restic_manager.server.store import schedule_changes, schedules
 from restic_manager.server.store.schedule_changes import Changed
@@ -31,15 +32,18 @@ async def add(services: Services, call: Call[ScheduleRequest, None]) -> Schedule
     return await _change(services, call, lambda tx: schedule_changes.add(tx, call.body, now=now, default_zone=zone))
 
 
-async def list_schedules(
-    services: Services,
-    call: Call[None, None],  # noqa: ARG001 - a handler's form
-) -> list[ScheduleView]:
-    """Return every schedule."""
-    now, online = services.clock.now(), services.hub.online_hosts()
-    return await services.store.read(
-        lambda tx: schedule_views.views(tx, schedules.all_schedules(tx), now=now, online=online)
-    )
+async def list_schedules(services: Services, call: Call[None, None]) -> list[ScheduleView]:
+    """Return every schedule that the asker may see."""
+    now, online, asker = services.clock.now(), services.hub.online_hosts(), call.act.asker
+
+    def question(tx: Connection) -> list[ScheduleView]:
+        rows = schedules.all_schedules(tx)
+        if asker.scope is not None:
+            scope = within(tx, asker.name, asker.scope)
+            rows = [row for row in rows if is_within(tx, scope, row.id)]
+        return schedule_views.views(tx, rows, now=now, online=online)
+
+    return await services.store.read(question)
 
 
 async def show(services: Services, call: Call[None, None]) -> ScheduleView:

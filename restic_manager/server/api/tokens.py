@@ -5,15 +5,21 @@ A token is in the answer that makes it, and nowhere else.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
 
+import msgspec
 from sqlalchemy import Connection
 
+from restic_manager.domain.errors import InputError
+from restic_manager.domain.names import check_labels
+from restic_manager.domain.selectors import TargetRule
 from restic_manager.protocol.api import TokenRequest, TokenView, WhoView
 from restic_manager.server.api.operations import Call, Operation
 from restic_manager.server.services import Services
-from restic_manager.server.store import tokens
+from restic_manager.server.store import hosts, schema, tokens
+from restic_manager.server.store.references import names_of
 from restic_manager.server.store.tokens import Made, TokenRow
 
 
@@ -23,26 +29,37 @@ async def create(services: Services, call: Call[TokenRequest, None]) -> TokenVie
     lifetime = None if request.seconds is None else timedelta(seconds=request.seconds)
 
     def change(tx: Connection) -> Made:
-        by = call.act.asker.name
-        return tokens.create(tx, name=request.name, role=request.role, lifetime=lifetime, created_by=by, now=now)
+        return tokens.create(
+            tx,
+            name=request.name,
+            role=request.role,
+            scope=_scope(tx, request),
+            lifetime=lifetime,
+            created_by=call.act.asker.name,
+            now=now,
+        )
 
     made = await services.store.write(call.act.within(change))
-    return _view(made.row, made.token)
+    view = await services.store.read(lambda tx: _views(tx, [made.row])[0])
+    return msgspec.structs.replace(view, token=made.token)
 
 
 async def list_tokens(services: Services, call: Call[None, None]) -> list[TokenView]:  # noqa: ARG001 - a handler's form
     """Return every token."""
-    return await services.store.read(lambda tx: [_view(row) for row in tokens.all_tokens(tx)])
+    return await services.store.read(lambda tx: _views(tx, tokens.all_tokens(tx)))
 
 
 async def revoke(services: Services, call: Call[None, None]) -> TokenView:
     """Revoke a token, and return it."""
     now = services.clock.now()
 
-    def change(tx: Connection) -> TokenRow:
-        return tokens.revoke(tx, tokens.resolve(tx, call.path["ref"]), now=now)
+    def change(tx: Connection) -> TokenView:
+        return _views(tx, [tokens.revoke(tx, tokens.resolve(tx, call.path["ref"]), now=now)])[0]
 
-    return _view(await services.store.write(call.act.within(change)))
+    view = await services.store.write(call.act.within(change))
+    if view.id != call.act.asker.token_id:  # who revokes its own token gets the answer
+        services.guests.turn_out(view.id)
+    return view
 
 
 async def whoami(services: Services, call: Call[None, None]) -> WhoView:
@@ -57,19 +74,35 @@ async def whoami(services: Services, call: Call[None, None]) -> WhoView:
     )
 
 
-def _view(row: TokenRow, token: str | None = None) -> TokenView:
-    return TokenView(
-        id=row.id,
-        name=row.name,
-        role=row.role,
-        created_at=row.created_at,
-        created_by=row.created_by,
-        expires_at=row.expires_at,
-        revoked_at=row.revoked_at,
-        last_used_at=row.last_used_at,
-        last_used_from=row.last_used_from,
-        token=token,
-    )
+def _scope(tx: Connection, request: TokenRequest) -> TargetRule | None:
+    """Return which hosts a token is to be for, None for all; raise InputError or NotFoundError."""
+    if not request.hosts and not request.labels:
+        return None
+    if request.hosts and request.labels:
+        raise InputError("hosts or labels limit a token, not both: leave one out")
+    check_labels(request.labels)
+    return TargetRule(hosts=tuple(hosts.resolve(tx, each).id for each in request.hosts), labels=request.labels)
+
+
+def _views(tx: Connection, rows: Sequence[TokenRow]) -> list[TokenView]:
+    limited = {host_id for row in rows if row.scope is not None for host_id in row.scope.hosts}
+    names = names_of(tx, schema.hosts, limited)
+    return [
+        TokenView(
+            id=row.id,
+            name=row.name,
+            role=row.role,
+            hosts=() if row.scope is None else tuple(names.get(each, each) for each in row.scope.hosts),
+            labels={} if row.scope is None else row.scope.labels,
+            created_at=row.created_at,
+            created_by=row.created_by,
+            expires_at=row.expires_at,
+            revoked_at=row.revoked_at,
+            last_used_at=row.last_used_at,
+            last_used_from=row.last_used_from,
+        )
+        for row in rows
+    ]
 
 
 OPERATIONS: Final = (

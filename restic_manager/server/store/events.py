@@ -5,13 +5,18 @@ Refuses to know what is worth an event, and how long history is kept. Never hand
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Final
 
 import sqlalchemy
 from msgspec import Struct
 from sqlalchemy import Connection
 
 from restic_manager.server.store import schema
+
+MOST_OF_HOST: Final = 20
+"""Events of one sort that one host's doing may make WITHIN this time."""
+WITHIN: Final = timedelta(hours=1)
 
 
 class EventRow(Struct, frozen=True, kw_only=True):
@@ -28,6 +33,21 @@ class EventRow(Struct, frozen=True, kw_only=True):
 def record(tx: Connection, *, now: datetime, actor: str, what: str, detail: str, host_id: str | None = None) -> None:
     """Given what happened and who did it, write it down. detail: a sentence for a person."""
     tx.execute(schema.events.insert().values(at=now, actor=actor, what=what, host_id=host_id, detail=detail))
+
+
+def record_of_host(tx: Connection, *, now: datetime, actor: str, what: str, detail: str, host_id: str) -> None:
+    """Given what a host's own doing led to, write it down, unless that happened too often of late: a host that does
+    it without end fills nobody's history.
+    """
+    rows = schema.events.c
+    mine = sqlalchemy.select(rows.id).where(rows.at > now - WITHIN, rows.what == what, rows.host_id == host_id)
+    known = len(tx.execute(mine.limit(MOST_OF_HOST)).all())
+    if known == MOST_OF_HOST - 1:
+        detail += (
+            f" (of this sort and host there are {MOST_OF_HOST} within the hour: further ones are not written down)"
+        )
+    if known < MOST_OF_HOST:
+        record(tx, now=now, actor=actor, what=what, detail=detail, host_id=host_id)
 
 
 def latest(tx: Connection, *, limit: int, host_id: str | None = None, what: str | None = None) -> list[EventRow]:

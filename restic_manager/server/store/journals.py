@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Final
 
-from sqlalchemy import Connection, bindparam, func, select
+from sqlalchemy import Connection, bindparam, select
 
 from restic_manager.protocol.session import JournalRecord
 from restic_manager.server.store.schema import journals, quarantine
@@ -14,6 +14,8 @@ FRAME_LIMIT: Final = 64 << 10
 """How many characters of a quarantined frame are kept."""
 KEPT: Final = 1_000
 """How many quarantined reports of one host are kept: the newest."""
+KEPT_JOURNALS: Final = 20
+"""Journals of one host that are known: the newest."""
 QUIET: Final = timedelta(hours=1)
 """After a quarantined report, how long further ones of the same host are no event of their own."""
 
@@ -30,11 +32,18 @@ def find(tx: Connection, host_id: str, journal_id: str) -> JournalRecord | None:
 
 
 def begin(tx: Connection, host_id: str, journal_id: str, record: JournalRecord, *, now: datetime) -> bool:
-    """Given a journal and from where it goes on, store that; return whether it is new while the host had another."""
+    """Given a journal and from where it goes on, store that; return whether it is new while the host had another.
+
+    A journal that has many newer ones is forgotten: who comes back with it is told to take a new one.
+    """
     if find(tx, host_id, journal_id) is not None:
         advance(tx, host_id, journal_id, record)
         return False
-    others = tx.execute(select(func.count()).select_from(journals).where(journals.c.host_id == host_id)).scalar() or 0
+    of_host = journals.c.host_id == host_id
+    newest_first = select(journals.c.journal_id).where(of_host).order_by(journals.c.first_seen_at.desc())
+    others = list(tx.execute(newest_first).scalars())
+    for surplus in others[KEPT_JOURNALS - 1 :]:
+        tx.execute(journals.delete().where(of_host, journals.c.journal_id == surplus))
     tx.execute(
         journals.insert().values(
             host_id=host_id,
@@ -44,7 +53,7 @@ def begin(tx: Connection, host_id: str, journal_id: str, record: JournalRecord, 
             first_seen_at=now,
         )
     )
-    return others > 0
+    return bool(others)
 
 
 _ADVANCE = (

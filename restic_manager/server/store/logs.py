@@ -62,7 +62,7 @@ def append(tx: Connection, job_id: str, chunks: Sequence[Chunk], *, cap: int = C
     for chunk in chunks:
         if chunk.first_line <= highest:
             continue
-        gap = max(chunk.dropped_before, chunk.first_line - 1 - highest)
+        gap = chunk.first_line - 1 - highest  # what the agent says it dropped is in it: lines keep their numbers
         fresh.append(
             {
                 "job_id": job_id,

@@ -441,6 +441,7 @@ operator_tokens = Table(
     Column("id", String(64), primary_key=True),
     Column("name", String(63), nullable=False),
     Column("role", String(16), nullable=False),
+    Column("scope", Text),  # JSON: which hosts it is for; null: all
     Column("token_sha256", String(64), nullable=False, unique=True),
     Column("created_at", Moment, nullable=False),
     Column("created_by", Text, nullable=False),

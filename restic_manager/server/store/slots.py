@@ -94,7 +94,7 @@ def take_fire(tx: Connection, fire: ScheduleFire, *, caller: Caller, now: dateti
                 evidence=fire.evidence,
             )
             if odd is not None:
-                events.record(
+                events.record_of_host(
                     tx, now=now, actor="server", what="odd_slot", host_id=caller.host_id, detail=f"job {job_id}: {odd}"
                 )
             ripple.jobs.add(job_id)

@@ -9,16 +9,19 @@ import secrets
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
+import msgspec
 from msgspec import Struct
 from sqlalchemy import Connection, select
 
-from restic_manager.domain.errors import ConflictError, NotFoundError, NotPermittedError
+from restic_manager.domain.errors import ConflictError, InputError, NotFoundError, NotPermittedError
 from restic_manager.domain.model import new_id
 from restic_manager.domain.names import check_name, id_prefix
 from restic_manager.domain.roles import Role
+from restic_manager.domain.selectors import TargetRule
 from restic_manager.domain.tokens import SECRET_BYTES, operator_token, token_sha256
 from restic_manager.server.store.schema import operator_tokens
 
+_rule: Final = msgspec.json.Decoder(TargetRule)
 USE_NOTED_EVERY: Final = timedelta(minutes=1)
 _ANOTHER: Final = "ask an admin for another (`restic-manager token create`)"
 
@@ -29,6 +32,7 @@ class TokenRow(Struct, frozen=True, kw_only=True):
     id: str
     name: str
     role: Role
+    scope: TargetRule | None
     created_at: datetime
     created_by: str
     expires_at: datetime | None
@@ -45,13 +49,24 @@ class Made(NamedTuple):
 
 
 def create(
-    tx: Connection, *, name: str, role: Role, lifetime: timedelta | None, created_by: str, now: datetime
+    tx: Connection,
+    *,
+    name: str,
+    role: Role,
+    scope: TargetRule | None = None,
+    lifetime: timedelta | None,
+    created_by: str,
+    now: datetime,
 ) -> Made:
-    """Given a name and a role, make a token, good for its lifetime or until it is revoked.
+    """Given a name, a role and which hosts it is for (None: all), make a token, good for its lifetime or until it is
+    revoked.
 
-    Raise InputError for what cannot be a name, ConflictError while another token that is not revoked has it.
+    Raise InputError for what cannot be a name, and for an admin of some hosts; ConflictError while another token that
+    is not revoked has the name.
     """
     check_name(name, "token")
+    if role is Role.ADMIN and scope is not None:
+        raise InputError("an admin's token cannot be limited to some hosts: give it the role operator, or all hosts")
     taken = select(operator_tokens.c.id).where(operator_tokens.c.name == name, operator_tokens.c.revoked_at.is_(None))
     if tx.execute(taken).first() is not None:
         raise ConflictError(f"there is already a token {name!r}: choose another name, or revoke that one first")
@@ -62,6 +77,7 @@ def create(
             id=token_id,
             name=name,
             role=role.value,
+            scope=None if scope is None else msgspec.json.encode(scope).decode(),
             token_sha256=token_sha256(token),
             created_at=now,
             created_by=created_by,
@@ -137,4 +153,5 @@ def note_used(tx: Connection, token_id: str, *, origin: str, now: datetime) -> N
 
 def _row(row: Any) -> TokenRow:
     values = {name: row[name] for name in TokenRow.__struct_fields__}
-    return TokenRow(**{**values, "role": Role(row["role"])})
+    scope = None if row["scope"] is None else _rule.decode(row["scope"])
+    return TokenRow(**{**values, "role": Role(row["role"]), "scope": scope})

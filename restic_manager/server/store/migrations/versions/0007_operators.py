@@ -20,6 +20,7 @@ def upgrade() -> None:
         sa.Column("id", sa.String(length=64), nullable=False),
         sa.Column("name", sa.String(length=63), nullable=False),
         sa.Column("role", sa.String(length=16), nullable=False),
+        sa.Column("scope", sa.Text(), nullable=True),
         sa.Column("token_sha256", sa.String(length=64), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("created_by", sa.Text(), nullable=False),
