@@ -238,7 +238,7 @@ def _offline(config: AgentConfig) -> Offline | None:
     """Return how this agent goes on without the server; None when it is told to keep no standing orders."""
     if not config.offline:
         return None
-    sealer = open_sealer(config.data_dir / KEY, create=True)
+    sealer = open_sealer(config.data_dir / KEY, create=True, choice=config.key)
     return Offline(sealer, config.offline_grace, timedelta(seconds=config.offline_lease))
 
 

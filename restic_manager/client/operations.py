@@ -51,6 +51,10 @@ class Client(TrustQuestions):
         """Make the next certificate, or show it from now on; return how that stands."""
         return self._exchange.ask("POST", "/v1/server/certificate/rotate", api.CertificateView, request)
 
+    def rotate_key(self) -> api.KeyView:
+        """Give the server's secrets a new key; return how many are sealed with it."""
+        return self._exchange.ask("POST", "/v1/server/key/rotate", api.KeyView)
+
     # -- hosts --------------------------------------------------------------------------------------------------------
 
     def invite_host(self, request: api.InviteRequest) -> api.InviteView:

@@ -117,6 +117,7 @@ def test_operators_options_stand_behind_every_verb() -> None:
             "schedule explain",
             "server backup",
             "server restore",
+            "server secrets make-key",
             "login",
         } or words.startswith("context ")
         assert {"--json"} <= names, words

@@ -17,6 +17,7 @@ from restic_manager.server.api import (
     certificate,
     hosts,
     jobs,
+    keys,
     ledger,
     maintenance,
     pauses,
@@ -37,6 +38,7 @@ def operations() -> tuple[Operation, ...]:
     return (
         *status.OPERATIONS,
         *certificate.OPERATIONS,
+        *keys.OPERATIONS,
         *hosts.OPERATIONS,
         *repos.OPERATIONS,
         *maintenance.OPERATIONS,

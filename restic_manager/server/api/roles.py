@@ -62,6 +62,7 @@ ROLES: Final[dict[str, Role]] = {
     "repo_maintain": Role.ADMIN,
     "repo_set_secret": Role.ADMIN,
     "certificate_rotate": Role.ADMIN,
+    "key_rotate": Role.ADMIN,
     "token_create": Role.ADMIN,
     "token_list": Role.ADMIN,
     "token_revoke": Role.ADMIN,
