@@ -126,16 +126,16 @@ restic-manager server --listen "127.0.0.1:$port" >"$dir/server.log" 2>&1 &
 server=$!
 show status --wait 30
 
-say "a host: invited here, and its agent started with the token (log: $dir/agent.log)"
+say "a repository, its password in $dir/password"
+(umask 077 && python -c 'import secrets; print(secrets.token_urlsafe(24))' >"$dir/password")
+show repo add demo "$dir/repo" --password-file "$dir/password"
+
+say "a host: invited here, and its agent started with the token (log: $dir/agent.log); it may use the repositories there are"
 token=$(restic-manager host invite demo --json | python -c 'import json, sys; print(json.load(sys.stdin)["token"])')
 restic-manager agent --server "ws://127.0.0.1:$port" --token "$token" >"$dir/agent.log" 2>&1 &
 agent=$!
 until_true 30 "the agent to connect" host_is_online
 show host list
-
-say "a repository, its password in $dir/password"
-(umask 077 && python -c 'import secrets; print(secrets.token_urlsafe(24))' >"$dir/password")
-show repo add demo "$dir/repo" --password-file "$dir/password"
 show repo init demo --host demo --wait
 
 say "a schedule: this checkout's own files, every 10 seconds"

@@ -9,6 +9,7 @@ The file has the tables `[server]`, `[agent]` and, for operators' commands, `[cl
 from __future__ import annotations
 
 import difflib
+import os
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from typing import Any, Final, TypeVar
 
 from restic_manager.domain.errors import InputError
 from restic_manager.domain.instants import parse_duration
+from restic_manager.domain.policy import check_kind_words
 from restic_manager.domain.zones import check_timezone
 from restic_manager.protocol.address import check_pinned_url, parse_server_url
 from restic_manager.protocol.jointoken import JoinToken, parse_token
@@ -75,6 +77,8 @@ class AgentConfig:
     offline: run by standing orders when the server does not answer, after offline_grace, for as long as offline_lease
     since it was last heard.
     cancel_grace: how long restic has to stop and drop its lock. reset_journal: begin anew where the journal is damaged.
+    policy: the file that says what the server may do here (None: that in the data directory). allow: kind words that a
+    join writes into it.
     """
 
     server_url: str
@@ -90,6 +94,8 @@ class AgentConfig:
     log_level: str = "info"
     reset_journal: bool = False
     key: KeyChoice = OWN_KEY
+    policy: Path | None = None
+    allow: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         """Return it without the token: this may end up in a traceback or a log."""
@@ -121,6 +127,7 @@ _KEYS: Final[dict[str, tuple[str, ...]]] = {
         "data_dir",
         "token_file",
         "restic",
+        "policy",
         "reconnect_max",
         "catch_up_delay",
         "offline",
@@ -197,6 +204,8 @@ def load_agent(
     token_file: str | None = None,
     data_dir: str | None = None,
     restic: str | None = None,
+    policy: str | None = None,
+    allow: str | None = None,
     reconnect_max: str | None = None,
     catch_up_delay: str | None = None,
     offline: str | None = None,
@@ -217,6 +226,8 @@ def load_agent(
         data_dir=place.data_dir(data_dir),
         token=joining,
         restic_path=place.read_optional("restic", restic, "RESTIC_MANAGER_RESTIC", _not_empty),
+        policy=place.read_optional("policy", policy, "RESTIC_MANAGER_POLICY", _file),
+        allow=() if allow is None else _kind_words(allow),
         reconnect_max=place.read("reconnect_max", reconnect_max, None, _seconds(1, 24 * _HOUR), "60s"),
         catch_up_delay=place.read("catch_up_delay", catch_up_delay, None, _seconds(0, 24 * _HOUR), "30s"),
         offline=place.read("offline", offline, None, _yes_or_no, "yes"),
@@ -375,6 +386,18 @@ def _yes_or_no(text: str) -> bool:
     if text not in {"yes", "no"}:
         raise InputError(f"{text!r} is neither yes nor no")
     return text == "yes"
+
+
+def _file(text: str) -> Path:
+    _not_empty(text)
+    return Path(os.path.abspath(Path(text).expanduser()))  # noqa: PTH100 - resolve() would follow a swapped link
+
+
+def _kind_words(text: str) -> tuple[str, ...]:
+    """Given what `--allow` says, return its kind words."""
+    words = tuple(dict.fromkeys(word.strip() for word in text.split(",")))
+    check_kind_words(words, "--allow")
+    return words
 
 
 def _not_empty(text: str) -> str:

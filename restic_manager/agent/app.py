@@ -6,6 +6,7 @@ asked to stop, its verdict is journaled and, if the link is up, sent. The second
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 from collections.abc import Awaitable, Callable
@@ -18,23 +19,27 @@ from typing import Final
 import trio
 
 from restic_manager.agent import records, schedule_rows
-from restic_manager.agent.carrying import Restic
+from restic_manager.agent.carrying import Restic, ResticFacts
 from restic_manager.agent.cutoff import Sealing, Vault
 from restic_manager.agent.grace import Grace
 from restic_manager.agent.housekeeping import keep_house
-from restic_manager.agent.identity import Identity, IdentityFiles, establish
+from restic_manager.agent.identity import Identity, IdentityFiles, establish, joins_with
 from restic_manager.agent.journal import Journal, open_journal, reset_journal
 from restic_manager.agent.lookup import Lookup
+from restic_manager.agent.permitting import Gate, Places, find_command
 from restic_manager.agent.pins import PinBook
+from restic_manager.agent.policy_edit import allow
+from restic_manager.agent.policy_file import PolicyBook, book_of, load
+from restic_manager.agent.repositories import take_those_in_use
 from restic_manager.agent.runner import Runner
 from restic_manager.agent.scheduler import Scheduler
 from restic_manager.agent.session import Session
 from restic_manager.agent.slots import Slots
 from restic_manager.agent.standing import StandingOrders, ask_anew_unless_open, seal_with
-from restic_manager.agent.tool import ResticFacts, ResticTool
+from restic_manager.agent.tool import ResticTool
 from restic_manager.config import AgentConfig
 from restic_manager.domain.cron import splay_offset
-from restic_manager.domain.errors import NotPermittedError
+from restic_manager.domain.errors import InputError, NotPermittedError
 from restic_manager.link import Link, dial
 from restic_manager.protocol import codec
 from restic_manager.protocol.address import check_pinned_url
@@ -77,6 +82,7 @@ async def run_agent(
     """
     datadir.prepare(config.data_dir)
     with datadir.lock(config.data_dir, "agent"):
+        _settle_policy(config)
         async with trio.open_nursery() as nursery:
             signals: StopSignals = await nursery.start(watch_signals, name="signals")
             nursery.start_soon(_cancel_when, signals.cancel, nursery.cancel_scope, name="second signal")
@@ -115,6 +121,7 @@ async def _run_as(
     task_status: trio.TaskStatus[None],
 ) -> None:
     pins = PinBook(IdentityFiles(config.data_dir), identity)
+    book, places = _book(config), Places(config.data_dir)
     tool = ResticTool(
         config.restic_path,
         cache_dir=config.data_dir / "restic-cache",
@@ -122,24 +129,35 @@ async def _run_as(
         lookup=Lookup(
             data_dir=config.data_dir,
             environ=dict(os.environ),
-            find_command=_no_command,
+            find_command=functools.partial(find_command, book, places),
             redactor=redactor,
         ),
     )
     if config.reset_journal:
         _reset(config.data_dir / JOURNAL)
+    clock, offline = SystemClock(), _offline(config)
     async with open_journal(await _journal_of(identity, config.data_dir)) as journal:
+        await take_those_in_use(journal, None if offline is None else offline.sealing, clock.now())
+        gate = Gate(
+            tool,
+            book=book,
+            places=places,
+            journal=journal,
+            clock=clock,
+            joined_with=identity.repositories,
+        )
         await live(
             identity,
             journal,
-            SystemClock(),
+            clock,
             dial_agent=lambda credential: dial(
                 config.server_url, path="/agent", bearer=credential, decoder=codec.from_server, pins=pins.held
             ),
             pins=pins,
-            restic=tool,
-            restic_facts=tool.facts,
-            offline=_offline(config),
+            restic=gate,
+            restic_facts=gate.facts,
+            at_once=gate.jobs_at_once,
+            offline=offline,
             drain=drain,
             reconnect_max=config.reconnect_max,
             catch_up_delay=config.catch_up_delay,
@@ -160,12 +178,13 @@ async def live(
     reconnect_max: float,
     catch_up_delay: float,
     pins: PinBook | None = None,
+    at_once: Callable[[], int | None] = lambda: None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Given who it is, its journal, its clock and its ways out, be this host's agent until `drain` is set.
 
     Everything outside the process comes in as an argument, so that tests run it in virtual time. Durations in seconds;
-    a catch_up_delay of 0 means that missed slots run at once.
+    a catch_up_delay of 0 means that missed slots run at once. at_once: how many jobs may run beside each other.
     """
     bell, waited = Bell(), Bell()
     sealing = None if offline is None else offline.sealing
@@ -177,7 +196,8 @@ async def live(
         seal=seal_with(sealing),
         waited=waited.ring,
     )
-    runner = Runner(journal, slots, clock, restic, ring=bell.ring, vault=None if sealing is None else Vault(sealing))
+    vault = None if sealing is None else Vault(sealing)
+    runner = Runner(journal, slots, clock, restic, ring=bell.ring, vault=vault, at_once=at_once)
     if sealing is None:
         await journal.write(schedule_rows.drop_orders)
     else:
@@ -229,9 +249,29 @@ async def live(
     logger.info("the agent has stopped")
 
 
-def _no_command(name: str) -> Path:
-    """What a host's policy says of a command that it does not name."""
-    raise NotPermittedError(f"this host allows no command {name!r} to give secrets")
+def _book(config: AgentConfig) -> PolicyBook:
+    return book_of(config.data_dir, config.policy)
+
+
+def _settle_policy(config: AgentConfig) -> None:
+    """Prove that the policy can be believed, after writing into it what the joining line allows.
+
+    Raise InputError if it cannot: an agent that would refuse every job is not started.
+    """
+    book = _book(config)
+    try:
+        if config.allow:
+            if joins_with(IdentityFiles(config.data_dir), config.token):
+                added = allow(book.path, "kinds", config.allow)
+                if added:
+                    logger.warning("allowed from now on, in %s: jobs of kind %s", book.path, ", ".join(added))
+            else:
+                logger.info("--allow counts when a host joins: `restic-manager agent policy allow-kind` changes it now")
+        loaded = load(book.path, named=config.policy is not None and not config.allow)
+    except NotPermittedError as error:
+        raise InputError(error.message, code="bad_policy") from None
+    where = "the safe default, there is no policy file" if loaded.path is None else loaded.path
+    logger.info("policy: %s", where)
 
 
 def _offline(config: AgentConfig) -> Offline | None:

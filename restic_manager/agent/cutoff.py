@@ -19,7 +19,7 @@ import trio
 
 from restic_manager.agent import records
 from restic_manager.agent.journal import insist
-from restic_manager.domain.errors import ManagerError
+from restic_manager.domain.errors import ManagerError, NotPermittedError
 from restic_manager.domain.instants import duration_text
 from restic_manager.domain.model import Failure, Kind, Outcome, Status, kind_of
 from restic_manager.protocol.messages import CommandRun
@@ -184,6 +184,8 @@ async def look_up(restic: LooksUp, order: CommandRun, pid: int | None, *, stop: 
         while True:
             try:
                 snapshot_id = await restic.look_up(order, pid)
+            except NotPermittedError as error:
+                return cut_off(f"whether it made its snapshot may not be asked: {error.message}")
             except ManagerError as error:
                 pause = _PAUSES[min(attempt, len(_PAUSES) - 1)]
                 said = f"whether it made its snapshot is not known yet: {error.message}"

@@ -40,6 +40,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     """What the server knows this host as, and this host the server. Holds the credential: no readable repr.
 
     pins: of the server's certificate, any of which it may show; none where the system's CAs decide.
+    repositories: the places of those that the join brought.
     """
 
     host_id: str
@@ -47,6 +48,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     credential: str
     token_sha256: str
     pins: tuple[str, ...] = ()
+    repositories: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         """Name the host, never its credential."""
@@ -148,6 +150,7 @@ async def establish(files: IdentityFiles, token: JoinToken | None, dial: DialJoi
                 credential=credential,
                 token_sha256=token_sha256,
                 pins=token.pins,
+                repositories=joined.repositories,
             )
             files.store(identity)
             logger.info("joined as host %s", identity.host_name)
@@ -156,6 +159,12 @@ async def establish(files: IdentityFiles, token: JoinToken | None, dial: DialJoi
         logger.info("next try in %s", duration_text_of(pause))
         await trio.sleep(pause)
         attempt += 1
+
+
+def joins_with(files: IdentityFiles, token: JoinToken | None) -> bool:
+    """Given the token on the command line, if any, return whether this host is still to join with it."""
+    known = files.load()
+    return token is not None and (known is None or known.token_sha256 != sha256_hex(token.text))
 
 
 async def _join(token: JoinToken, credential: str, dial: DialJoin) -> Joined:

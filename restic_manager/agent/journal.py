@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 DAMAGED: Final = "storage_damaged"
 _DAMAGED_REMEDY: Final = (
     "the file is damaged: restore it, or start the agent once with --reset-journal: it moves the file aside and begins "
@@ -88,6 +88,12 @@ ALTER TABLE jobs ADD COLUMN log_lines INTEGER;
     3: """
 ALTER TABLE fires ADD COLUMN evidence TEXT;
 """,  # protocol.messages.Evidence: what made it late; null where nothing is known
+    4: """
+CREATE TABLE repositories (
+    place TEXT PRIMARY KEY,          -- domain.policy.place_of: no login in it
+    since INTEGER NOT NULL           -- microseconds since 1970
+) WITHOUT ROWID;
+""",  # the repositories that this host uses: others need a word of its administrator
 }
 """What brings a journal of the version before to this one. A new journal takes the same way."""
 

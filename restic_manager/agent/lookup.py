@@ -145,7 +145,7 @@ class Lookup:
         return _text(reference, raw)
 
     async def _command(self, reference: Reference) -> str:
-        path = self._find_command(reference.value)
+        path = await trio.to_thread.run_sync(self._find_command, reference.value)
         env = {name: self._environ[name] for name in _PASSED if name in self._environ}
         try:
             answer = await capture(

@@ -61,8 +61,12 @@ class Runner:
         *,
         ring: Callable[[], None],
         vault: Vault | None = None,
+        at_once: Callable[[], int | None] = lambda: None,
     ) -> None:
-        """`vault` keeps what is needed to look a cut-off run up; None: nothing is kept."""
+        """`vault` keeps what is needed to look a cut-off run up; None: nothing is kept. at_once: how many jobs of any
+        sort may run; None: as many as there are.
+        """
+        self._at_once = at_once
         self._journal = journal
         self._slots = slots
         self._clock = clock
@@ -245,6 +249,9 @@ class Runner:
     def _next(self) -> _Job | None:
         """Return the first job that may start now: neither sort holds up the other, and each keeps its order."""
         running = [kind_of(job.order.spec) for job in self._running.values()]
+        ceiling = self._at_once()
+        if ceiling is not None and len(running) >= ceiling:
+            return None
         heavy = any(kind.heavy for kind in running)
         reading = sum(kind.reading for kind in running) >= READING_AT_ONCE
         for job in self._waiting:

@@ -64,6 +64,11 @@ def any_sealed_order(db: sqlite3.Connection) -> tuple[str, bytes] | None:
     return None if row is None else (str(row[0]), bytes(row[1]))
 
 
+def sealed_orders(db: sqlite3.Connection) -> list[tuple[str, bytes]]:
+    """Return every standing order kept, sealed, with its schedule."""
+    return [(str(key), bytes(sealed)) for key, sealed in db.execute("SELECT schedule_id, sealed FROM orders")]
+
+
 def drop_orders(db: sqlite3.Connection) -> None:
     """Forget every standing order and what was kept of running jobs: this agent keeps no secrets."""
     db.execute("DELETE FROM orders")

@@ -18,13 +18,13 @@ import trio
 
 from restic_manager import __version__
 from restic_manager.agent import facts, records, retelling
+from restic_manager.agent.carrying import ResticFacts
 from restic_manager.agent.identity import Identity, backoff, duration_text_of, spread
 from restic_manager.agent.journal import TRY_AGAIN, Journal
 from restic_manager.agent.pins import PinBook, Strangers
 from restic_manager.agent.runner import Runner
 from restic_manager.agent.sets import ScheduleSets
 from restic_manager.agent.slots import Slots
-from restic_manager.agent.tool import ResticFacts
 from restic_manager.domain.errors import RefusedError, StorageError, UnreachableError, UntrustedError
 from restic_manager.domain.instants import instant_text
 from restic_manager.domain.model import new_id
@@ -32,6 +32,7 @@ from restic_manager.link import Link, LinkClosed
 from restic_manager.protocol.codec import WireError
 from restic_manager.protocol.fitting import claims_that_fit
 from restic_manager.protocol.messages import (
+    CAP_HOOKS,
     CAP_KINDS,
     CAP_PINS,
     CAP_RECOVER,
@@ -204,8 +205,9 @@ class Session:
         await link.send(
             Hello(
                 protocol=PROTOCOL_VERSION,
-                capabilities=(CAP_KINDS, CAP_REFERENCES, *orders, *((CAP_PINS,) if pins else ())),
+                capabilities=(CAP_KINDS, CAP_HOOKS, CAP_REFERENCES, *orders, *((CAP_PINS,) if pins else ())),
                 pins=pins,
+                kinds=restic.kinds,
                 agent_version=__version__,
                 restic_version=restic.version,
                 restic_problem=restic.problem,

@@ -41,6 +41,11 @@ def sealed_order(entry: Entry, sealing: Sealing) -> bytes | None:
     return sealing.seal(entry.schedule_id, PURPOSE, msgspec.json.encode(entry.standing_order))
 
 
+def open_standing_order(sealing: Sealing, schedule_id: str, sealed: bytes) -> StandingOrder:
+    """Given an order as the journal keeps it, return it; raise StorageError or msgspec.DecodeError if it is damaged."""
+    return msgspec.json.decode(sealing.unseal(schedule_id, PURPOSE, sealed), type=StandingOrder)
+
+
 class StandingOrders:
     """The task that runs slots by their standing orders. `ring` it whenever a fire opens, closes or is answered."""
 
@@ -114,6 +119,7 @@ class StandingOrders:
                 repo=order.repo,
                 restic_host=order.restic_host,
                 limits=order.limits,
+                hooks=order.hooks,
                 schedule_id=schedule_id,
                 scheduled_at=slot,
                 ordered_at=self._clock.now(),
@@ -127,7 +133,7 @@ class StandingOrders:
         sealed = await self._journal.read(lambda db: schedule_rows.sealed_order(db, schedule_id))
         if sealed is None:
             return None
-        return msgspec.json.decode(self._sealing.unseal(schedule_id, PURPOSE, sealed), type=StandingOrder)
+        return open_standing_order(self._sealing, schedule_id, sealed)
 
     async def _lapsed(self) -> timedelta | None:
         """Return how long ago the server was last heard if that is beyond the lease, else None."""

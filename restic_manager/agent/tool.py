@@ -11,11 +11,11 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import trio
 
+from restic_manager.agent.carrying import FREE, Permit, ResticFacts
 from restic_manager.agent.joblog import Stream
 from restic_manager.agent.lookup import Lookup
 from restic_manager.domain.errors import ManagerError
@@ -24,17 +24,10 @@ from restic_manager.domain.results import Row
 from restic_manager.protocol.messages import CommandRun
 from restic_manager.restic.orphans import end_orphans
 from restic_manager.restic.run import Binary, Task, find_binary, make_asker, run_task
+from restic_manager.restic.version import Feature
 from restic_manager.runtime.groups import plain
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class ResticFacts:
-    """What is known of this host's restic, for the hello: its version, or what is wrong."""
-
-    version: str | None
-    problem: str | None
 
 
 class ResticTool:
@@ -72,16 +65,17 @@ class ResticTool:
         self,
         order: CommandRun,
         *,
+        permit: Permit = FREE,
         on_lines: Callable[[Stream, Sequence[str]], Awaitable[None]],
         on_progress: Callable[[Progress], None],
         on_rows: Callable[[Sequence[Row]], Awaitable[None]],
         on_spawned: Callable[[int], None],
         stop: trio.Event,
     ) -> Outcome:
-        """Given an order, run it to its outcome."""
+        """Given an order and what the host's policy adds to it, run it to its outcome."""
         try:
             binary = await self.binary()
-            task = await self._task_unless(stop, order)
+            task = await self._task_unless(stop, order, permit)
         except ManagerError as error:
             return Outcome(status=Status.FAILED, error=Failure(code=error.code, message=error.message))
         if task is None:
@@ -99,6 +93,14 @@ class ResticTool:
             kill_after=self._kill_after,
         )
 
+    async def restores_over_links(self) -> bool:
+        """Return whether this host's restic never writes through a link that is there; True where there is none."""
+        try:
+            binary = await self.binary()
+        except ManagerError:
+            return True
+        return binary.version.has(Feature.RESTORES_OVER_LINKS)
+
     async def end_left_over(self, job_ids: Sequence[str]) -> None:
         """Given ids of jobs that a dead agent was running, end what is left of their processes, in order first."""
         for orphan in await end_orphans(job_ids, kill_after=self._kill_after):
@@ -112,21 +114,21 @@ class ResticTool:
             await asker.release_lock(pid)
         return await asker.find_snapshot(order.job_id)
 
-    async def _task_unless(self, stop: trio.Event, order: CommandRun) -> Task | None:
+    async def _task_unless(self, stop: trio.Event, order: CommandRun, permit: Permit) -> Task | None:
         """Return what restic is to do, with its secrets; None when `stop` was set before they were all found."""
         if not order.repo.referenced and (order.source is None or not order.source.referenced):
-            return await self._task(order)
+            return await self._task(order, permit)
         task: Task | None = None
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_cancel_when, stop, nursery.cancel_scope, name="stop while looking secrets up")
-                task = await self._task(order)
+                task = await self._task(order, permit)
                 nursery.cancel_scope.cancel()
         except BaseExceptionGroup as group:
             raise plain(group) from None
         return task
 
-    async def _task(self, order: CommandRun) -> Task:
+    async def _task(self, order: CommandRun, permit: Permit = FREE) -> Task:
         return Task(
             job_id=order.job_id,
             schedule_id=order.schedule_id,
@@ -135,6 +137,9 @@ class ResticTool:
             restic_host=order.restic_host,
             limits=order.limits,
             source=None if order.source is None else await self._lookup.open(order.source),
+            upload_limit=permit.upload_limit,
+            download_limit=permit.download_limit,
+            program=permit.program,
         )
 
 

@@ -1,4 +1,7 @@
-"""`agent`: run on a host. Owns its options and one of the two `trio.run`s of the program."""
+"""`agent`: run on a host; and what that host allows: `agent policy`.
+
+Owns the options and one of the two `trio.run`s of the program.
+"""
 
 from __future__ import annotations
 
@@ -6,23 +9,31 @@ from typing import Annotated
 
 import typer
 
-from restic_manager.cli.command import PlainCommand, examples_text, new_app
+from restic_manager.cli import policy as policy_commands
+from restic_manager.cli.command import examples_text, new_app
 from restic_manager.cli.running import LogLevelOption, run_until_stopped, start_log
+from restic_manager.domain.errors import InputError
 
-app = new_app("Run on a host.")
+app = new_app(
+    "Run on a host: keep its schedules, run its backups, report to the server, also after the server was away.\n\n"
+    "It runs until SIGTERM or Ctrl-C: the first lets what runs come to its end in order, the second stops it."
+)
+
+app.add_typer(policy_commands.app, name="policy")
 
 
-@app.command(
-    "agent",
-    cls=PlainCommand,
+@app.callback(
+    invoke_without_command=True,
     epilog=examples_text(
         """
         restic-manager agent --server ws://127.0.0.1:8787 --token T  the first time
         restic-manager agent --server ws://127.0.0.1:8787            from then on
+        restic-manager agent policy show      what the server may do here
         """
     ),
 )
 def agent(
+    context: typer.Context,
     *,
     server: Annotated[
         str | None,
@@ -62,6 +73,17 @@ def agent(
         str | None,
         typer.Option(
             "--restic", metavar="PATH", help="The restic to run. [default: the one on PATH]", show_default=False
+        ),
+    ] = None,
+    policy: policy_commands.PolicyOption = None,
+    allow: Annotated[
+        str | None,
+        typer.Option(
+            "--allow",
+            metavar="KINDS",
+            help="When joining: let the server run these kinds of job here too, such as forget,prune. This is written"
+            " into the host's policy.",
+            show_default=False,
         ),
     ] = None,
     reconnect_max: Annotated[
@@ -110,10 +132,12 @@ def agent(
     ] = False,
     log_level: LogLevelOption = None,
 ) -> int:
-    """Run on a host: keep its schedules, run its backups, report to the server, also after the server was away.
-
-    It runs until SIGTERM or Ctrl-C: the first lets what runs come to its end in order, the second stops it.
-    """
+    """Run on a host, unless a verb follows. The help is the group's."""
+    if context.invoked_subcommand is not None:
+        given = (server, token, token_file, data_dir, config, restic, policy, allow, reconnect_max, catch_up_delay)
+        if no_offline or reset_journal or any(v is not None for v in (*given, offline_grace, offline_lease, log_level)):
+            raise InputError("options stand behind the verb, as in `restic-manager agent policy show --data-dir DIR`")
+        return 0
 
     def work() -> object:
         import dataclasses
@@ -129,6 +153,8 @@ def agent(
             token_file=token_file,
             data_dir=data_dir,
             restic=restic,
+            policy=policy,
+            allow=allow,
             reconnect_max=reconnect_max,
             catch_up_delay=catch_up_delay,
             offline="no" if no_offline else None,

@@ -240,7 +240,8 @@ def operator_command(
         shared = [*where, _option("json", JsonOption, default=False)]
 
         def command(**given: Any) -> int | None:
-            server, data_dir = given.pop("server", None), given.pop("data_dir", None)
+            # A local command may have a `--data-dir` of its own.
+            server, data_dir = (None, None) if local else (given.pop("server"), given.pop("data_dir"))
             operator = Operator(server=server, data_dir=data_dir, as_json=given.pop("json"))
             for place, made in sets.items():
                 names = inspect.signature(made).parameters

@@ -33,6 +33,7 @@ BY_CODE: Final[dict[str, int]] = {
     USAGE_CODE: USAGE,
     "invalid_input": USAGE,
     "bad_schedule": USAGE,
+    "bad_policy": USAGE,
     "bad_token": NOT_PERMITTED,
     # A name in use, a job already over: well formed, but to be changed before it can work.
     "conflict": USAGE,

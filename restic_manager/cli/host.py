@@ -26,6 +26,7 @@ NameArgument = Annotated[str, typer.Argument(metavar="NAME", show_default=False)
     examples="""
       restic-manager host invite web1 --label role=web --label site=berlin
       restic-manager host invite web1          again, after a reinstall: a rejoin
+      restic-manager host invite keeper --allow forget,prune   may delete
     """,
 )
 def invite(
@@ -34,6 +35,26 @@ def invite(
     *,
     label: Annotated[
         list[str] | None, typer.Option("--label", metavar="K=V", help="A label for the host; repeat for more.")
+    ] = None,
+    repo: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--repo",
+            metavar="R",
+            help="A repository that it may use from the start; repeat for more. [default: those of its schedules, else"
+            " all]",
+            show_default=False,
+        ),
+    ] = None,
+    allow: Annotated[
+        str | None,
+        typer.Option(
+            "--allow",
+            metavar="KINDS",
+            help="Let it do more than is safe if this server is stolen, such as forget,prune. It stands in the line to"
+            " paste, which writes it into the host's own policy.",
+            show_default=False,
+        ),
     ] = None,
 ) -> None:
     """Let a machine join, and print the line to paste there.
@@ -44,7 +65,10 @@ def invite(
     from restic_manager.protocol.api import InviteRequest
 
     labels, _ = parse_labels(label or [], removing=False)
-    invited = operator.client.invite_host(InviteRequest(name=name, labels=labels))
+    allowed = tuple(word.strip() for word in allow.split(",")) if allow is not None else ()
+    invited = operator.client.invite_host(
+        InviteRequest(name=name, labels=labels, repos=tuple(repo or ()), allow=allowed)
+    )
     if operator.as_json:
         operator.screen.data(invited)
         return
@@ -250,4 +274,5 @@ def _page(host: HostView, now: datetime) -> list[tuple[str, str]]:
         ("Clock", clock),
         ("Schedules", f"version {host.schedule_version}, applied {host.applied_schedule_version}"),
         ("Refused", "\n".join(host.refused_entries)),
+        ("Allows", "" if host.kinds is None else ", ".join(host.kinds) or "no job at all: its policy file is broken"),
     ]

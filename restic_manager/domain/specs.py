@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from restic_manager.domain.bounds import Count, Id, Instant, Name, PathText, SnapshotId
+from restic_manager.domain.hooks import ProgramName
 from restic_manager.domain.retention import Retention
 
 Snapshots = Annotated[tuple[SnapshotId, ...], Meta(max_length=10_000)]
@@ -40,6 +41,8 @@ class BackupSpec(Struct, frozen=True, kw_only=True, tag="backup", tag_field="kin
 
     files_from: files on the host, each with one path a line, taken as they are (no patterns, no comments).
     exclude_larger_than: bytes. skip_if_unchanged: no snapshot when nothing differs from the one before.
+    stdin_command: instead of files, what this program of the host's own writes, saved under the name stdin_name (None:
+    the program's own).
     """
 
     paths: Annotated[tuple[PathText, ...], Meta(max_length=1_000)] = ()
@@ -54,6 +57,8 @@ class BackupSpec(Struct, frozen=True, kw_only=True, tag="backup", tag_field="kin
     skip_if_unchanged: bool = False
     dry_run: bool = False
     tuning: Tuning | None = None
+    stdin_command: ProgramName | None = None
+    stdin_name: Annotated[str, Meta(min_length=1, max_length=255)] | None = None
 
 
 class InitSpec(Struct, frozen=True, kw_only=True, tag="init", tag_field="kind"):

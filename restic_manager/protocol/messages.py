@@ -13,6 +13,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from restic_manager.domain.hooks import Hooks
 from restic_manager.domain.model import (
     Count,
     Fate,
@@ -61,6 +62,8 @@ CAP_PROBE = "probe"
 """Announced by an agent that carries out `probe`, which tells whether it could delete in a repository."""
 CAP_ROWS = "rows"
 """Announced by a server that takes `job.rows`; to any other none are sent."""
+CAP_HOOKS = "hooks"
+"""Announced by an agent that runs hooks, and backups of what a command writes; no other is sent such an order."""
 CAP_RECOVER = "recover"
 """Announced by a server that gives the access for which a claim with `recover` asks."""
 
@@ -86,10 +89,14 @@ class Join(Message, frozen=True, kw_only=True, tag="join"):
 
 
 class Joined(Message, frozen=True, kw_only=True, tag="joined"):
-    """Server: the join is committed; the same token with the same hash gets the same answer until it expires."""
+    """Server: the join is committed; the same token with the same hash gets the same answer until it expires.
+
+    repositories: the places (`domain.policy.place_of`) that the agent may use without a further word on the host.
+    """
 
     host_id: Id
     host_name: Name
+    repositories: Annotated[tuple[LongText, ...], Meta(max_length=1_000)] = ()
 
 
 class OutboxHead(Struct, frozen=True, kw_only=True):
@@ -122,7 +129,8 @@ class Hello(Message, frozen=True, kw_only=True, tag="hello"):
     """Agent, first message on `/agent`: who it is now and what it remembers.
 
     machine: the host's own name of itself, by which restic's locks name it. pins: those of the server's certificate
-    that it holds.
+    that it holds. kinds: the kind words (`domain.policy.KIND_WORDS`) that the host's policy allows; null: it does not
+    say.
     """
 
     protocol: Annotated[int, Meta(ge=1, le=1_000_000)]
@@ -143,6 +151,7 @@ class Hello(Message, frozen=True, kw_only=True, tag="hello"):
     jobs: Annotated[tuple[JobClaim, ...], Meta(max_length=2_000)] = ()
     clock: Instant
     pins: Pins = ()
+    kinds: Annotated[tuple[ShortText, ...], Meta(max_length=100)] | None = None
 
 
 class Welcome(Message, frozen=True, kw_only=True, tag="welcome"):
@@ -212,6 +221,7 @@ class StandingOrder(Struct, frozen=True, kw_only=True):
     repo: RepoAccess
     restic_host: Name
     limits: Limits = Limits()
+    hooks: Hooks | None = None
 
 
 class Entry(Struct, frozen=True, kw_only=True):
@@ -329,7 +339,7 @@ class CommandRun(Message, frozen=True, kw_only=True, tag="command.run"):
     """Server: run this job. A known id is answered with its state, never run twice.
 
     recover: the job already ran and ended without a verdict; look its snapshot up, never start a backup. source: the
-    second repository, for a spec that names one.
+    second repository, for a spec that names one. hooks: programs of the host's own to run round the job.
     """
 
     job_id: Id
@@ -342,6 +352,7 @@ class CommandRun(Message, frozen=True, kw_only=True, tag="command.run"):
     ordered_at: Instant
     recover: bool = False
     source: RepoAccess | None = None
+    hooks: Hooks | None = None
 
 
 class CommandCancel(Message, frozen=True, kw_only=True, tag="command.cancel"):

@@ -10,6 +10,7 @@ import dataclasses
 import os
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 
 from restic_manager.domain.model import Kind, Outcome, Status
 from restic_manager.domain.pathtext import text_to_path
@@ -21,9 +22,16 @@ from restic_manager.restic.verdict import Stop, failure, judge, missing_text, ne
 
 
 async def back_up(
-    stage: Stage, setting: Setting, spec: BackupSpec, *, job_id: str, schedule_id: str | None, restic_host: str
+    stage: Stage,
+    setting: Setting,
+    spec: BackupSpec,
+    *,
+    job_id: str,
+    schedule_id: str | None,
+    restic_host: str,
+    program: Path | None = None,
 ) -> Outcome:
-    """Given a checked spec and whose job it is, back up and return the outcome."""
+    """Given a checked spec and whose job it is, back up and return the outcome. program: whose output is saved."""
     missing = await stage.look(partial(missing_paths, spec.paths))
     if spec.paths and not spec.files_from and len(missing) == len(set(spec.paths)):
         return Outcome(status=Status.FAILED, error=failure("source_missing", missing_text(missing)))
@@ -35,6 +43,7 @@ async def back_up(
         schedule_id=schedule_id,
         restic_host=restic_host,
         version=stage.binary.version,
+        program=program,
     )
     ran = await stage.run(command)
     return await _judged(stage, ran, missing, job_id, dry_run=spec.dry_run)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from restic_manager.domain.model import RepoAccess
@@ -23,6 +24,10 @@ JOB_TAG = "rmj:"
 """Prefix of the tag that names the job: a backup that ended without a word is found by it."""
 JOB_ID_VARIABLE = "RESTIC_MANAGER_JOB_ID"
 """Set in every restic we start, so that a process outliving its agent can be found and told whose it is."""
+
+ENV = "/usr/bin/env"
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""Where a program of the host's own finds others, however the agent was started."""
 
 PASSED_THROUGH = frozenset(
     {
@@ -131,8 +136,12 @@ def backup_command(
     schedule_id: str | None,
     restic_host: str,
     version: Version = RECOMMENDED,
+    program: Path | None = None,
 ) -> Command:
-    """Given a checked spec and whose job it is, return the backup; what `version` cannot do is left out (`gates`)."""
+    """Given a checked spec and whose job it is, return the backup; what `version` cannot do is left out (`gates`).
+
+    program: of a spec that names one: the host's own, whose output is saved.
+    """
     words: list[str | bytes] = ["backup", "--json", f"--host={restic_host}"]
     if schedule_id is not None:
         words.append(f"--tag={SCHEDULE_TAG}{schedule_id}")
@@ -146,9 +155,22 @@ def backup_command(
     if spec.one_file_system:
         words.append("--one-file-system")
     words += _backup_extras(spec, version)
+    if spec.stdin_command is not None:
+        if program is None:
+            raise ValueError("a backup of what a command writes needs the command")
+        words += ["--stdin-from-command", f"--stdin-filename={spec.stdin_name or spec.stdin_command}", "--"]
+        # restic would hand it the repository's password with the rest of its own environment.
+        clean = [f"{name}={value}" for name, value in clean_environment(setting.env).items()]
+        return setting.command(*words, ENV, "-i", *clean, os.fsencode(program))
     words.append("--")
     words += [text_to_path(path) for path in spec.paths]
     return setting.command(*words)
+
+
+def clean_environment(inherited: Mapping[str, str]) -> dict[str, str]:
+    """Given an environment, return what a program of the host's own gets of it: nothing that is a secret."""
+    kept = {name: inherited[name] for name in ("HOME", "LANG", "TZ", "TMPDIR", JOB_ID_VARIABLE) if name in inherited}
+    return {"PATH": SYSTEM_PATH} | kept
 
 
 def _backup_extras(spec: BackupSpec, version: Version) -> list[str | bytes]:
@@ -178,6 +200,12 @@ def tuning_words(tuning: Tuning | None) -> list[str | bytes]:
     if tuning.compression is not None:
         words.append(f"--compression={tuning.compression}")
     return words
+
+
+def ceiling_words(upload_limit: int | None, download_limit: int | None) -> tuple[str, ...]:
+    """Given ceilings in KiB/s, return the flags that hold a command to them."""
+    words = () if upload_limit is None else (f"--limit-upload={upload_limit}",)
+    return words if download_limit is None else (*words, f"--limit-download={download_limit}")
 
 
 def init_command(setting: Setting, *, chunker: bool = False) -> Command:

@@ -50,6 +50,11 @@ GATES: Final[tuple[Gate, ...]] = (
         "a snapshot is made all the same",
     ),
     Gate(
+        "saving what a command writes",
+        Feature.STDIN_COMMAND,
+        lambda spec: isinstance(spec, BackupSpec) and spec.stdin_command is not None,
+    ),
+    Gate(
         "reading several files at once",
         Feature.READ_CONCURRENCY,
         lambda spec: (

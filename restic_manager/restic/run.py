@@ -24,7 +24,7 @@ from restic_manager.restic.after import Asker
 from restic_manager.restic.backing import back_up, halted, missing_paths
 from restic_manager.restic.binary import Binary, find_binary
 from restic_manager.restic.checks import check_looked_up, check_source, check_task
-from restic_manager.restic.command import Setting, init_command, make_setting
+from restic_manager.restic.command import Setting, ceiling_words, init_command, make_setting
 from restic_manager.restic.commands.restoring import with_source
 from restic_manager.restic.commands.shared import priority_words
 from restic_manager.restic.gates import pass_gates
@@ -50,7 +50,8 @@ _LOCK_PAUSE = 5.0
 class Task:
     """One job as the runner hands it over.
 
-    source: access to the second repository that a copy or an init names.
+    source: access to the second repository that a copy or an init names. upload_limit, download_limit: ceilings of all
+    its commands, KiB/s. program: whose output a backup saves, where its spec names one.
     """
 
     job_id: str
@@ -60,6 +61,9 @@ class Task:
     restic_host: str
     limits: Limits = NO_LIMITS
     source: RepoAccess | None = None
+    upload_limit: int | None = None
+    download_limit: int | None = None
+    program: Path | None = None
 
 
 async def run_task(
@@ -221,6 +225,7 @@ class _Run:
                     job_id=task.job_id,
                     schedule_id=task.schedule_id,
                     restic_host=task.restic_host,
+                    program=task.program,
                 )
             if stage.halt.reason is not None:
                 return halted(stage)
@@ -238,7 +243,10 @@ class _Run:
         before, missing = priority_words(tuning, shutil.which)
         await stage.say(*(f"there is no {name} on this host: running without that priority" for name in missing))
         wait = self._task.limits.lock_wait or 0
-        flags = (f"--retry-lock={wait}s",) if wait and self._binary.version.has(Feature.RETRY_LOCK) else ()
+        waits = wait and self._binary.version.has(Feature.RETRY_LOCK)
+        flags: tuple[str, ...] = (f"--retry-lock={wait}s",) if waits else ()
+        # Before the spec's own, which are lower where there are any: restic takes the last.
+        flags += ceiling_words(self._task.upload_limit, self._task.download_limit)
         return dataclasses.replace(setting, before=before, flags=flags)
 
     async def _carry_out(self, stage: Stage, setting: Setting, spec: InitSpec | OtherSpec) -> Outcome:

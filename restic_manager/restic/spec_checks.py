@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from restic_manager.domain.errors import InputError
+from restic_manager.domain.hooks import check_program_name
 from restic_manager.domain.pathtext import text_to_path
 from restic_manager.domain.retention import check_retention
 from restic_manager.domain.specs import (
@@ -127,8 +128,12 @@ def _check(spec: Spec) -> None:  # noqa: C901, PLR0912 - one case a kind
 
 
 def _check_backup(spec: BackupSpec) -> None:
-    if not spec.paths and not spec.files_from:
-        raise InputError("a backup needs at least one path, or a file with paths")
+    if spec.stdin_command is not None:
+        _check_command(spec)
+    elif spec.stdin_name is not None:
+        raise InputError("a name for what a command writes needs the command: say stdin_command, or leave the name out")
+    elif not spec.paths and not spec.files_from:
+        raise InputError("a backup needs at least one path, a file with paths, or a command whose output it saves")
     for path in spec.paths:
         check_path(path, "path")
     for pattern in spec.excludes:
@@ -143,6 +148,18 @@ def _check_backup(spec: BackupSpec) -> None:
             raise InputError(f"{name!r} names no file: write exclude-if-present as NAME or NAME:HEADER")
     for tag in spec.tags:
         check_tag(tag)
+
+
+def _check_command(spec: BackupSpec) -> None:
+    if spec.paths or spec.files_from:
+        raise InputError("a backup saves files or what a command writes: give one of the two")
+    if spec.excludes or spec.exclude_files or spec.exclude_if_present or spec.exclude_larger_than is not None:
+        raise InputError("what a command writes is one file, of which nothing can be excluded")
+    if spec.stdin_command is not None:
+        check_program_name(spec.stdin_command)
+    name = spec.stdin_name
+    if name is not None and (CONTROL.search(name) or any(p in {"", ".", ".."} for p in name.lstrip("/").split("/"))):
+        raise InputError(f"{name!r} is no name for a file in a snapshot: write NAME or FOLDER/NAME")
 
 
 def _check_forget(spec: ForgetSpec) -> None:

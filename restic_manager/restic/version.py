@@ -52,6 +52,9 @@ class Feature(Enum):
     SIGTERM_CANCELS = (Version(0, 17), "SIGTERM removes the lock; before it only SIGINT does")
     PASSWORD_EXIT_CODE = (Version(0, 17, 1), "12 = wrong password")
     JSON_CHECK = (Version(0, 18), "check --json and tag --json; before it text")
+    # 0.14 writes through them; tried with 0.18.0 and 0.19.1. What lies between is taken for the older one.
+    RESTORES_OVER_LINKS = (Version(0, 18), "a restore puts files and folders in the place of links that are there")
+    STDIN_COMMAND = (Version(0, 17), "backup --stdin-from-command")
     EXIT_ERROR = (Version(0, 18), "the last word comes as exit_error JSON on stderr")
     # Known in 0.18 and absent from 0.14. Older releases get the credentials in the URL, which every release reads.
     REST_CREDENTIALS_IN_ENV = (Version(0, 18), "RESTIC_REST_USERNAME and RESTIC_REST_PASSWORD are read")

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import trio
+from sqlalchemy import Connection
 
 from restic_manager.domain.errors import StorageError
 from restic_manager.link import AGENT_PATH, Admission, Knock, Link, LinkClosed, answer, http_refusal
@@ -27,7 +28,7 @@ from restic_manager.server.newcomers import Newcomer, Newcomers
 from restic_manager.server.peers import network_of
 from restic_manager.server.services import Services
 from restic_manager.server.sessions import HELLO_SECONDS, HostSessions, first_message, turn_away
-from restic_manager.server.store import hosts
+from restic_manager.server.store import grants, hosts
 from restic_manager.server.store.hosts import HostRow
 
 logger = logging.getLogger(__name__)
@@ -145,9 +146,14 @@ class AgentsDoor:
         said: Joined | Refused | None = judge_version(message.protocol)
         if said is None:
             now = self._services.clock.now()
-            said = await self._services.store.write(
-                lambda tx: hosts.redeem(tx, visitor.token_sha256, message.credential_sha256, now)
-            )
+
+            def join(tx: Connection) -> Joined | Refused:
+                answer = hosts.redeem(tx, visitor.token_sha256, message.credential_sha256, now)
+                if isinstance(answer, Refused):
+                    return answer
+                return grants.with_places(tx, answer, visitor.token_sha256, unseal=self._services.sealer.unseal)
+
+            said = await self._services.store.write(join)
         if isinstance(said, Joined):
             # Its earlier credential died with this: whoever still uses it is another process, or a stolen copy.
             self._services.hub.close(said.host_id, "this host has joined again with a new credential")

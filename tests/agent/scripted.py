@@ -13,9 +13,9 @@ import trio
 import trio.testing
 
 from restic_manager.agent.app import Offline, live
+from restic_manager.agent.carrying import ResticFacts
 from restic_manager.agent.identity import Identity
 from restic_manager.agent.journal import Journal, open_journal
-from restic_manager.agent.tool import ResticFacts
 from restic_manager.domain.errors import UnreachableError
 from restic_manager.domain.model import (
     BackupSpec,

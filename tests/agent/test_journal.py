@@ -195,7 +195,7 @@ async def test_a_journal_of_version_1_is_taken_over_whole(tmp_path: Path) -> Non
         assert [job.key.job_id for job in await journal.read(records.running_jobs)] == ["b"]
         _, fires = await journal.read(schedule_rows.load_schedules)
         assert fires == {"s1": (Fire(datetime(1970, 1, 1, 0, 1, tzinfo=UTC), 2, "catch-up", 3), True, False, None)}
-        assert await journal.read(lambda db: db.execute("PRAGMA user_version").fetchone()) == (3,)
+        assert await journal.read(lambda db: db.execute("PRAGMA user_version").fetchone()) == (4,)
         await finish(journal, "b")
     async with open_journal(path) as journal:
         assert (await journal.read(records.remembered)).outbox.head == 8

@@ -155,7 +155,11 @@ def test_an_invite_prints_the_line_to_paste_alone_on_standard_output(command: Co
     assert "rejoin" in ended.err
     assert "odd" in ended.err
     assert server.asked == [
-        Asked("POST", "/v1/hosts/invite", {"name": "web1", "labels": {"role": "web", "site": "a=b"}})
+        Asked(
+            "POST",
+            "/v1/hosts/invite",
+            {"name": "web1", "labels": {"role": "web", "site": "a=b"}, "repos": [], "allow": []},
+        )
     ]
     found = msgspec.json.decode(command("host", "invite", "web1", "--json").out)
     assert {"name", "token", "expires_at", "command"} <= set(found)
@@ -289,6 +293,8 @@ def test_schedule_add_sends_everything_that_was_typed(command: Command, server: 
             "skip_if_unchanged": False,
             "dry_run": False,
             "tuning": None,
+            "stdin_command": None,
+            "stdin_name": None,
         },
         "retention": None,
         "guards": None,

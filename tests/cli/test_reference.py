@@ -15,6 +15,16 @@ server --tls --tls-cert --tls-key --behind-proxy
 server cert show
 server cert rotate --overlap --finish
 agent --server --token --token-file --data-dir --restic --reconnect-max
+agent --policy --allow
+agent policy show --policy --data-dir
+agent policy check --policy --data-dir
+agent policy allow-kind
+agent policy allow-source
+agent policy allow-restore
+agent policy allow-repository
+agent policy allow-hook
+agent policy allow-command
+host invite --repo --allow
 version
 status --wait
 host invite --label
@@ -119,7 +129,7 @@ def test_operators_options_stand_behind_every_verb() -> None:
             "server restore",
             "server secrets make-key",
             "login",
-        } or words.startswith("context ")
+        } or words.startswith(("context ", "agent policy "))
         assert {"--json"} <= names, words
         assert ({"--server", "--data-dir"} <= names) is not local, words
 

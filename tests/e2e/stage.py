@@ -22,6 +22,8 @@ from restic_manager.domain.errors import UnreachableError
 from restic_manager.protocol import api
 
 T = TypeVar("T")
+ALL_ALLOWED = 'kinds = ["*"]\nrestore_targets = ["/"]\nrepositories = ["*"]\n'
+"""The policy of a host whose administrator lets its server do what it has hooks and commands for."""
 CHECKOUT = Path(__file__).parents[2]
 PATIENCE = 40.0
 
@@ -126,9 +128,18 @@ class Stage:
         self.ok("status", "--wait", "30")
         return self.server
 
-    def start_agent(self, name: str, *flags: str, restic: Path | str | None = None, wait: bool = True) -> Program:
-        """Start (or start again) this host's agent; the first time it is invited and joins."""
+    def start_agent(
+        self,
+        name: str,
+        *flags: str,
+        restic: Path | str | None = None,
+        wait: bool = True,
+        policy: str | None = ALL_ALLOWED,
+    ) -> Program:
+        """Start (or start again) this host's agent; the first time it is invited and joins, with this policy."""
         data = self.folder / f"agent-{name}"
+        if policy is not None and not data.exists():
+            self.allow(name, policy)
         argv = ["agent", "--server", self.url, "--catch-up-delay", "0s", "--reconnect-max", "2s", *flags]
         if restic is not None:
             argv += ["--restic", str(restic)]
@@ -140,6 +151,15 @@ class Stage:
         if wait:
             until(f"{name} to be online", lambda: self.online(name))
         return agent
+
+    def allow(self, name: str, policy: str) -> Path:
+        """Write a host's policy, as its administrator does."""
+        data = self.folder / f"agent-{name}"
+        data.mkdir(mode=0o700, exist_ok=True)
+        path = data / "agent-policy.toml"
+        path.write_text(policy, encoding="utf-8")
+        path.chmod(0o600)
+        return path
 
     def online(self, name: str) -> bool:
         try:

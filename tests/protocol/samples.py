@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from restic_manager.domain.hooks import Hooks
 from restic_manager.domain.model import (
     BackupStats,
     Failure,
@@ -122,6 +123,9 @@ JOURNAL: Final = "71d7c9d8-33f5-4d27-8b8a-6e1f0a2b9c30"
 INSTANCE: Final = "aa3f4e21-9b7c-4c0e-8f1d-5e2b6a7c8d90"
 HASH: Final = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 
+FULL_HOOKS: Final = Hooks(
+    before=("stop-db",), after=("tell-team",), on_failure=("page-me",), finally_=("start-db",), time_limit=60
+)
 SPEC: Final = BackupSpec(paths=("/etc", "/srv/caf\\xe9"))
 FULL_SPEC: Final = BackupSpec(
     paths=("/home", "/srv/back\\\\slash", "/srv/é"),
@@ -144,6 +148,8 @@ FULL_SPEC: Final = BackupSpec(
         io_class="best-effort",
         io_level=7,
     ),
+    stdin_command="dump-db",
+    stdin_name="db.sql",
 )
 TUNING: Final = Tuning(download_limit=20_480)
 SNAPSHOT: Final = "6f1b2c3d4e5f60718293a4b5c6d7e8f90a1b2c3d4e5f60718293a4b5c6d7e8f9"
@@ -359,7 +365,9 @@ FULL_ENTRY: Final = Entry(
     max_lateness=86_400,
     effective_from=LATER,
     decided_through=AT,
-    standing_order=StandingOrder(spec=FULL_SPEC, repo=FULL_REPO, restic_host="web-1", limits=FULL_LIMITS),
+    standing_order=StandingOrder(
+        spec=FULL_SPEC, repo=FULL_REPO, restic_host="web-1", limits=FULL_LIMITS, hooks=FULL_HOOKS
+    ),
     off_reason="paused: the storage moves",
     turns=(
         Turn(at=LATER, revision=4, enabled=False, off_reason="paused: its disks are full"),
@@ -386,6 +394,7 @@ STATS: Final = BackupStats(
 SAMPLES: Final[dict[str, Message]] = {
     "join": Join(protocol=1, agent_version="0.1.0", credential_sha256=HASH),
     "joined": Joined(host_id=HOST, host_name="web-1"),
+    "joined.full": Joined(host_id=HOST, host_name="web-1", repositories=("rest:https://backup.example/web",)),
     "hello": Hello(
         protocol=1,
         agent_version="0.1.0",
@@ -420,6 +429,7 @@ SAMPLES: Final[dict[str, Message]] = {
         ),
         clock=LATER,
         pins=(pin_of(b"a certificate"),),
+        kinds=("backup", "init", "forget"),
     ),
     "welcome": Welcome(
         host_id=HOST,
@@ -516,6 +526,7 @@ SAMPLES: Final[dict[str, Message]] = {
         ordered_at=LATER,
         recover=True,
         source=REPO,
+        hooks=FULL_HOOKS,
     ),
     **{
         f"command.run.{name}": CommandRun(job_id=OTHER_JOB, spec=spec, repo=REPO, restic_host="web-1", ordered_at=AT)

@@ -14,9 +14,9 @@ from sqlalchemy import select
 from trio.testing import MockClock
 
 from restic_manager.agent.app import Offline, live
+from restic_manager.agent.carrying import ResticFacts
 from restic_manager.agent.identity import Identity
 from restic_manager.agent.journal import open_journal
-from restic_manager.agent.tool import ResticFacts
 from restic_manager.domain.errors import UnreachableError
 from restic_manager.domain.firing import Interval, interval_at
 from restic_manager.domain.pausing import Scope

@@ -19,9 +19,9 @@ import trio
 
 from restic_manager.agent import app as agent_app
 from restic_manager.agent.app import Offline
+from restic_manager.agent.carrying import ResticFacts
 from restic_manager.agent.identity import IdentityFiles, establish
 from restic_manager.agent.journal import open_journal
-from restic_manager.agent.tool import ResticFacts
 from restic_manager.domain.errors import ManagerError, UnreachableError
 from restic_manager.link import Link, dial
 from restic_manager.protocol import codec

@@ -120,10 +120,16 @@ class StatusView(Struct, frozen=True, kw_only=True):
 
 
 class InviteRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Let a host join under this name; for a known host, let it rejoin."""
+    """Let a host join under this name; for a known host, let it rejoin.
+
+    repos: the repositories it may use without a further word there, by name or id; none said: those its schedules use,
+    else all there are. allow: kinds of job that the line to paste lets it do, beside the safe ones.
+    """
 
     name: str
     labels: Labels = {}
+    repos: Annotated[tuple[str, ...], Meta(max_length=100)] = ()
+    allow: Annotated[tuple[str, ...], Meta(max_length=100)] = ()
 
 
 class InviteView(Struct, frozen=True, kw_only=True):
@@ -140,6 +146,7 @@ class InviteView(Struct, frozen=True, kw_only=True):
 class HostView(Struct, frozen=True, kw_only=True):
     """One host. `online` means it has a live session now; times are null until they happened.
 
+    kinds: the kinds of job that its own policy allows, as it told last; null: it does not say.
     proven_at, proven_job_id: the last `verify` that restored a backup of it and found it right.
     """
 
@@ -163,6 +170,7 @@ class HostView(Struct, frozen=True, kw_only=True):
     proven_at: Instant | None = None
     proven_job_id: str | None = None
     pauses: tuple[PauseView, ...] = ()
+    kinds: tuple[str, ...] | None = None
 
 
 class LabelRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

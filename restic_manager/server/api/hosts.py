@@ -14,12 +14,13 @@ from typing import Final
 from sqlalchemy import Connection
 
 from restic_manager.domain.pausing import Scope
+from restic_manager.domain.policy import check_kind_words
 from restic_manager.protocol.api import HostView, InviteRequest, InviteView, LabelRequest, RenameRequest
 from restic_manager.server.api.operations import Call, Operation
 from restic_manager.server.api.pauses import of_target
 from restic_manager.server.api.scoping import within
 from restic_manager.server.services import Services
-from restic_manager.server.store import host_changes, hosts, pauses, proofs, schema
+from restic_manager.server.store import host_changes, hosts, pauses, proofs, repos, schema
 from restic_manager.server.store.host_changes import Invited
 from restic_manager.server.store.hosts import HostRow
 from restic_manager.server.store.references import names_of
@@ -32,7 +33,16 @@ async def invite(services: Services, call: Call[InviteRequest, None]) -> InviteV
     pins = services.pins()
 
     def change(tx: Connection) -> Invited:
-        return host_changes.invite(tx, name=request.name, labels=request.labels, now=now, default_zone=zone, pins=pins)
+        check_kind_words(request.allow)
+        return host_changes.invite(
+            tx,
+            name=request.name,
+            labels=request.labels,
+            now=now,
+            default_zone=zone,
+            pins=pins,
+            repo_ids=tuple(dict.fromkeys(repos.resolve(tx, ref).id for ref in request.repos)) or None,
+        )
 
     invited = await services.store.write(call.act.within(change))
     services.hub.sets_changed(invited.changed)
@@ -42,10 +52,15 @@ async def invite(services: Services, call: Call[InviteRequest, None]) -> InviteV
         name=invited.host.name,
         token=invited.token,
         expires_at=invited.expires_at,
-        command=shlex.join(["restic-manager", "agent", "--server", url, "--token", invited.token]),
+        command=shlex.join(["restic-manager", "agent", "--server", url, "--token", invited.token, *_allowing(request)]),
         rejoin=invited.rejoin,
         note=note,
     )
+
+
+def _allowing(request: InviteRequest) -> list[str]:
+    """Return the words that let the host do more than is safe: to be seen by whoever pastes them, and written there."""
+    return ["--allow", ",".join(dict.fromkeys(request.allow))] if request.allow else []
 
 
 def _url_for_hosts(services: Services) -> tuple[str, str | None]:
@@ -148,6 +163,7 @@ def views(tx: Connection, rows: Sequence[HostRow], online: frozenset[str], now: 
             proven_at=None if (proof := proven.get(row.id)) is None else proof.at,
             proven_job_id=None if proof is None else proof.job_id,
             pauses=of_target(paused, Scope.HOST, row.id),
+            kinds=row.kinds,
         )
         for row in rows
     ]

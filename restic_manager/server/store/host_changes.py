@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
+import msgspec
 from sqlalchemy import Connection, select
 
 from restic_manager.domain.errors import InputError
@@ -56,10 +57,12 @@ def invite(
     now: datetime,
     default_zone: str,
     pins: Sequence[str] = (),
+    repo_ids: Sequence[str] | None = None,
 ) -> Invited:
     """Given a name, make a join token for the host of that name: a new one, or a known one that joins again.
 
-    pins: of the server's certificate, told by the token. Earlier tokens of the host that were not used die. Raise
+    pins: of the server's certificate, told by the token. repo_ids: repositories that the join brings. Earlier tokens of
+    the host that were not used die. Raise
     InputError for what cannot be a name or label.
     """
     check_name(name, "host")
@@ -82,7 +85,12 @@ def invite(
     expires_at = now + INVITE_LIFETIME
     tx.execute(
         invites.insert().values(
-            id=new_id(), token_sha256=token_sha256(token), host_id=host_id, created_at=now, expires_at=expires_at
+            id=new_id(),
+            token_sha256=token_sha256(token),
+            host_id=host_id,
+            created_at=now,
+            expires_at=expires_at,
+            repositories=None if repo_ids is None else msgspec.json.encode(tuple(repo_ids)).decode(),
         )
     )
     rejoin = known is not None and known.joined_at is not None

@@ -59,6 +59,7 @@ class HostRow(Struct, frozen=True, kw_only=True):
     applied_epoch: str | None
     refused_entries: tuple[RefusedEntry, ...]
     pins: tuple[str, ...]
+    kinds: tuple[str, ...] | None
     labels: dict[str, str]
 
 
@@ -229,6 +230,7 @@ def note_hello(tx: Connection, host_id: str, hello: Hello, *, clock_offset: floa
             journal_id=hello.journal_id,
             capabilities=msgspec.json.encode(hello.capabilities).decode(),
             pins=msgspec.json.encode(hello.pins).decode(),
+            kinds=None if hello.kinds is None else msgspec.json.encode(hello.kinds).decode(),
             clock_offset=clock_offset,
             applied_schedule_version=hello.applied_version,
             applied_epoch=hello.applied_epoch,
@@ -264,6 +266,7 @@ def _host(row: Any, labels: dict[str, str]) -> HostRow:
             **row,
             "capabilities": _texts.decode(row["capabilities"]),
             "pins": _texts.decode(row["pins"]),
+            "kinds": None if row["kinds"] is None else _texts.decode(row["kinds"]),
             "refused_entries": _refused.decode(row["refused_entries"]),
             "labels": labels,
         }

@@ -98,6 +98,7 @@ hosts = Table(
     ),  # JSON list of RefusedEntry, from the last ack
     Column("machine", Text),  # its own name of itself, which restic writes into locks
     Column("pins", Text, nullable=False, server_default="[]"),  # JSON list: what it held at its last hello
+    Column("kinds", Text),  # JSON list: the kinds its policy allowed at its last hello; null: it does not say
 )
 # A name is unique among hosts that are not removed: checked in the writer's transaction (one writer), because a partial
 # unique index is not portable to every engine SQLAlchemy knows.
@@ -125,6 +126,7 @@ invites = Table(
     Column("used_at", Moment),
     Column("revoked_at", Moment),
     Column("joined_sha256", String(64), index=True),
+    Column("repositories", Text),  # JSON list of ids: those the join brings; null: the host's own, else all
 )
 
 # One row a journal (fresh agent data directory): how far its reports are committed, and the hash of the last of them.
@@ -220,6 +222,7 @@ schedules = Table(
     Column("stall_limit", BigInteger, server_default="1800"),  # seconds; null for none
     Column("retention", Text),  # JSON, domain.retention.Retention; null: everything is kept
     Column("guards", Text),  # JSON, domain.guards.Guards; null: the usual ones
+    Column("hooks", Text),  # JSON, domain.hooks.Hooks; null: none
 )
 Index("ix_schedules_name", schedules.c.name)
 
