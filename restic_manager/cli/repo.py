@@ -116,6 +116,9 @@ def _told(operator: Operator, repo: RepoView) -> None:
     for word in (repo.note, *repo.warnings):
         if word:
             operator.screen.note(f"note: {word}")
+    if repo.note:
+        operator.screen.note("in the URL everybody here could read them while this ran:")
+        operator.screen.note("next time, --user and --user-password-file keep them out")
     operator.screen.note(offer(repo))
 
 

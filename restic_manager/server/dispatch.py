@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Final, Protocol, TypeVar
 
 import trio
+from msgspec import UnsetType
 from sqlalchemy import Connection
 
 from restic_manager.domain.errors import ManagerError, StorageError
@@ -217,10 +218,11 @@ class Dispatcher:
 
         def change(tx: Connection) -> list[JobRow]:
             job = wishes.ask(tx, request, online=online, now=now)
-            if request.maintainer_env:
-                wishes.check_login(tx, job, request.maintainer_env)
+            login = request.maintainer_env
+            if not isinstance(login, UnsetType):
+                wishes.check_login(tx, job, login)
                 # Before the commit: the job may be sent as soon as its row is there.
-                self.per_job.keep(job.id, request.maintainer_env)
+                self.per_job.keep(job.id, login)
                 with_login.append(job.id)
             return [job]
 

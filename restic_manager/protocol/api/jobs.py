@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from restic_manager.domain.model import (
     Actor,
@@ -127,4 +127,4 @@ class JobRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     of_schedule: str | None = None
     time_limit: Seconds | None = None
     lock_wait: Seconds | None = None
-    maintainer_env: Annotated[dict[ShortText, LongText], Meta(max_length=64)] = {}
+    maintainer_env: Annotated[dict[ShortText, LongText], Meta(max_length=64)] | UnsetType = UNSET
