@@ -26,6 +26,7 @@ from restic_manager.protocol.jointoken import JoinToken, is_pin, parse_token
 from restic_manager.runtime.datadir import ENVIRONMENT as DATA_DIR_ENVIRONMENT
 from restic_manager.runtime.datadir import default_data_dir
 from restic_manager.runtime.exposure import NO_TLS, TlsChoice, check_mode, choose_tls
+from restic_manager.runtime.keyplace import OWN_KEY, KeyChoice, choose_key
 from restic_manager.runtime.localzone import local_timezone
 from restic_manager.runtime.logs import check_level
 
@@ -65,6 +66,7 @@ class ServerConfig:
     lost_after: float = 7 * 86_400.0
     request_expires: float = 86_400.0
     log_level: str = "info"
+    key: KeyChoice = OWN_KEY
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +95,7 @@ class AgentConfig:
     cancel_grace: float = 30.0
     log_level: str = "info"
     reset_journal: bool = False
+    key: KeyChoice = OWN_KEY
     policy: Path | None = None
     allow: tuple[str, ...] = ()
 
@@ -118,6 +121,8 @@ _KEYS: Final[dict[str, tuple[str, ...]]] = {
         "lost_after",
         "request_expires",
         "log_level",
+        "key_file",
+        "key_command",
     ),
     "agent": (
         "server",
@@ -133,6 +138,8 @@ _KEYS: Final[dict[str, tuple[str, ...]]] = {
         "offline_lease",
         "cancel_grace",
         "log_level",
+        "key_file",
+        "key_command",
     ),
     "client": ("server", "data_dir"),
 }
@@ -187,6 +194,7 @@ def load_server(
         lost_after=place.read("lost_after", None, None, _seconds(60, 366 * 86_400), "7d"),
         request_expires=place.read("request_expires", None, None, _seconds(60, 366 * 86_400), "1d"),
         log_level=place.read("log_level", log_level, "RESTIC_MANAGER_LOG_LEVEL", _level, "info"),
+        key=_key(place),
     )
 
 
@@ -235,6 +243,16 @@ def load_agent(
         offline_lease=place.read("offline_lease", offline_lease, None, _seconds(60, 3_660 * 24 * _HOUR), "30d"),
         cancel_grace=place.read("cancel_grace", None, None, _seconds(1, _HOUR), "30s"),
         log_level=place.read("log_level", log_level, "RESTIC_MANAGER_LOG_LEVEL", _level, "info"),
+        key=_key(place),
+    )
+
+
+def _key(place: _Place) -> KeyChoice:
+    """Where the key is that secrets are sealed with; for a mode of its own, never from a flag."""
+    return choose_key(
+        place.environ,
+        file=place.read_optional("key_file", None, None, _not_empty),
+        command=place.read_optional("key_command", None, None, _not_empty),
     )
 
 

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from restic_manager.domain.errors import StorageError
-from restic_manager.secrets import Sealer, open_sealer
+from restic_manager import secrets as sealing
+from restic_manager.domain.errors import InputError, StorageError
+from restic_manager.runtime.keyplace import CREDENTIAL, choose_key
+from restic_manager.secrets import Sealer, key_text, new_key, open_sealer, read_keys, write_keys
 
 
 @pytest.fixture
@@ -58,7 +60,7 @@ def test_the_key_file_is_made_once_and_private(key: Path) -> None:
 
 
 def test_what_a_crash_left_behind_is_no_key(key: Path) -> None:
-    (key.parent / ".secret.key.new").write_text("half a k")
+    (key.parent / ".secret.key.4711.new").write_text("half a k")
     sealed = open_sealer(key, create=True).seal("a", "b", b"c")
     assert open_sealer(key, create=False).unseal("a", "b", sealed) == b"c"
     assert [entry.name for entry in key.parent.iterdir()] == ["secret.key"]
@@ -99,3 +101,100 @@ def test_the_key_is_in_no_readable_form() -> None:
 def test_cryptography_is_not_loaded_until_a_value_is_sealed() -> None:
     code = "import sys, restic_manager.secrets; sys.exit('cryptography' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=30).returncode == 0
+
+
+def test_values_of_older_keys_open_and_new_ones_name_theirs() -> None:
+    old, new = b"o" * 32, b"n" * 32
+    nameless = b"\x01" + Sealer(old).seal("a", "b", b"c")[5:]  # as the first release sealed them
+    sealed = Sealer(old).seal("a", "b", b"c")
+    both = Sealer(new, old)
+    for value in (nameless, sealed):
+        assert both.unseal("a", "b", value) == b"c"
+        assert not both.is_newest(value)
+        with pytest.raises(StorageError):
+            Sealer(new).unseal("a", "b", value)
+    assert both.is_newest(both.seal("a", "b", b"c"))
+    changed = Sealer(old)
+    changed.take(new)
+    assert changed.is_newest(both.seal("a", "b", b"c"))
+    assert changed.unseal("a", "b", sealed) == b"c"
+    assert changed.keys == 2
+
+
+def test_a_key_file_may_hold_the_key_before(key: Path) -> None:
+    old, new = new_key(), new_key()
+    write_keys(key, [new, old])
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600
+    assert read_keys(key) == (new, old)
+    assert open_sealer(key, create=False).unseal("a", "b", Sealer(old).seal("a", "b", b"c")) == b"c"
+    key.write_text(f"{key_text(new)}\nrubbish\n")
+    with pytest.raises(StorageError, match="does not hold a key") as caught:
+        open_sealer(key, create=False)
+    assert key_text(new) not in caught.value.message
+
+
+class TestKeptElsewhere:
+    def test_a_file_of_the_administrators(self, key: Path, tmp_path: Path) -> None:
+        theirs, secret = tmp_path / "theirs", new_key()
+        choice = choose_key({}, file=str(theirs), command=None)
+        with pytest.raises(StorageError, match="is missing: put it there"):
+            open_sealer(key, create=True, choice=choice)
+        theirs.write_text(key_text(secret))
+        theirs.chmod(0o640)
+        with pytest.raises(StorageError, match="chmod 600"):
+            open_sealer(key, create=True, choice=choice)
+        theirs.chmod(0o600)
+        sealed = Sealer(secret).seal("a", "b", b"c")
+        assert open_sealer(key, create=True, choice=choice).unseal("a", "b", sealed) == b"c"
+        assert not key.exists()
+
+    def test_a_systemd_credential_whatever_its_mode(self, key: Path, tmp_path: Path) -> None:
+        folder, secret = tmp_path / "credentials", new_key()
+        folder.mkdir()
+        environ = {"CREDENTIALS_DIRECTORY": str(folder)}
+        assert choose_key(environ, file=None, command=None).own
+        (folder / CREDENTIAL).write_text(key_text(secret) + "\n")
+        (folder / CREDENTIAL).chmod(0o444)
+        choice = choose_key(environ, file=None, command=None)
+        assert (choice.credential, choice.own) == (True, False)
+        sealed = Sealer(secret).seal("a", "b", b"c")
+        assert open_sealer(key, create=True, choice=choice).unseal("a", "b", sealed) == b"c"
+        assert choose_key(environ, file="/x", command=None).file == Path("/x")
+
+    def test_what_a_command_prints(self, key: Path, tmp_path: Path) -> None:
+        secret, script = new_key(), tmp_path / "give key"
+        script.write_text(f"#!/bin/sh\necho {key_text(secret)}\n")
+        script.chmod(0o700)
+        choice = choose_key({}, file=None, command=f"'{script}' now")
+        assert choice.command == (str(script), "now")
+        sealed = Sealer(secret).seal("a", "b", b"c")
+        assert open_sealer(key, create=True, choice=choice).unseal("a", "b", sealed) == b"c"
+        for text, said in (("echo secret-words >&2; exit 4", "exit code 4"), ("echo nothing", "does not hold a key")):
+            script.write_text(f"#!/bin/sh\n{text}\n")
+            with pytest.raises(StorageError, match=said) as caught:
+                open_sealer(key, create=True, choice=choice)
+            assert "secret-words" not in caught.value.message
+        script.unlink()
+        with pytest.raises(StorageError, match="cannot be started"):
+            open_sealer(key, create=True, choice=choice)
+
+    def test_a_command_that_hangs_is_ended(self, key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        script = tmp_path / "hang"
+        script.write_text("#!/bin/sh\nexec sleep 60\n")
+        script.chmod(0o700)
+        monkeypatch.setattr(sealing, "_COMMAND_WITHIN", 0.2)
+        with pytest.raises(StorageError, match=r"did not end within 0\.2 s"):
+            open_sealer(key, create=True, choice=choose_key({}, file=None, command=str(script)))
+
+    @pytest.mark.parametrize(
+        ("file", "command", "said"),
+        [
+            ("/x", "/y", "say only one"),
+            (None, "pass show key", "whole path"),
+            (None, "", "whole path"),
+            (None, "/bin/echo 'x", "key_command: No closing quotation"),
+        ],
+    )
+    def test_what_contradicts_itself(self, file: str | None, command: str | None, said: str) -> None:
+        with pytest.raises(InputError, match=said):
+            choose_key({}, file=file, command=command)

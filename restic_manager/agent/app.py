@@ -6,7 +6,9 @@ asked to stop, its verdict is journaled and, if the link is up, sent. The second
 
 from __future__ import annotations
 
+import functools
 import logging
+import os
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
@@ -26,7 +28,8 @@ from restic_manager.agent.grace import Grace
 from restic_manager.agent.housekeeping import keep_house
 from restic_manager.agent.identity import Identity, IdentityFiles, establish, joins_with
 from restic_manager.agent.journal import Journal, open_journal, reset_journal
-from restic_manager.agent.permitting import Gate, Places
+from restic_manager.agent.lookup import Lookup
+from restic_manager.agent.permitting import Gate, Places, find_command
 from restic_manager.agent.policy_edit import allow
 from restic_manager.agent.policy_file import PolicyBook, book_of, load
 from restic_manager.agent.repositories import take_those_in_use
@@ -45,6 +48,7 @@ from restic_manager.protocol.address import check_pinned_url
 from restic_manager.runtime import datadir
 from restic_manager.runtime.bell import Bell
 from restic_manager.runtime.clock import Clock, SystemClock
+from restic_manager.runtime.redact import Redactor
 from restic_manager.runtime.signals import StopSignals, watch_signals
 from restic_manager.runtime.wakeup import open_alarm
 from restic_manager.secrets import open_sealer
@@ -66,9 +70,15 @@ class Offline:
     lease: timedelta
 
 
-async def run_agent(config: AgentConfig, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+async def run_agent(
+    config: AgentConfig,
+    redactor: Redactor | None = None,
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
     """Given its config, run the agent until a signal ends it; started once it has joined and its journal is loaded.
 
+    redactor: what this process's log goes through; it is told the secrets that are opened here.
     Raise StorageError if the data directory cannot be used or another agent has it, InputError or RefusedError if this
     host has not joined and cannot.
     """
@@ -82,7 +92,9 @@ async def run_agent(config: AgentConfig, *, task_status: trio.TaskStatus[None] =
             if identity is not None:
                 if identity.pins:
                     check_pinned_url(config.server_url)
-                await _run_as(identity, config, signals.drain, task_status)
+                if redactor is not None:
+                    redactor.add(identity.credential)
+                await _run_as(identity, config, redactor, signals.drain, task_status)
             nursery.cancel_scope.cancel()
 
 
@@ -138,10 +150,25 @@ def _say(text: str) -> None:
 
 
 async def _run_as(
-    identity: Identity, config: AgentConfig, drain: trio.Event, task_status: trio.TaskStatus[None]
+    identity: Identity,
+    config: AgentConfig,
+    redactor: Redactor | None,
+    drain: trio.Event,
+    task_status: trio.TaskStatus[None],
 ) -> None:
-    book = IdentityBook(identity, IdentityFiles(config.data_dir))
-    tool = ResticTool(config.restic_path, cache_dir=config.data_dir / "restic-cache", kill_after=config.cancel_grace)
+    identities = IdentityBook(identity, IdentityFiles(config.data_dir))
+    book, places = _book(config), Places(config.data_dir)
+    tool = ResticTool(
+        config.restic_path,
+        cache_dir=config.data_dir / "restic-cache",
+        kill_after=config.cancel_grace,
+        lookup=Lookup(
+            data_dir=config.data_dir,
+            environ=dict(os.environ),
+            find_command=functools.partial(find_command, book, places),
+            redactor=redactor,
+        ),
+    )
     if config.reset_journal:
         _reset(config.data_dir / JOURNAL)
     clock, offline = SystemClock(), _offline(config)
@@ -149,8 +176,8 @@ async def _run_as(
         await take_those_in_use(journal, None if offline is None else offline.sealing, clock.now())
         gate = Gate(
             tool,
-            book=_book(config),
-            places=Places(config.data_dir),
+            book=book,
+            places=places,
             journal=journal,
             clock=clock,
             joined_with=identity.repositories,
@@ -160,9 +187,9 @@ async def _run_as(
             journal,
             clock,
             dial_agent=lambda credential: dial(
-                config.server_url, path="/agent", bearer=credential, decoder=codec.from_server, pins=book.pins
+                config.server_url, path="/agent", bearer=credential, decoder=codec.from_server, pins=identities.pins
             ),
-            book=book,
+            book=identities,
             restic=gate,
             restic_facts=gate.facts,
             at_once=gate.jobs_at_once,
@@ -287,7 +314,7 @@ def _offline(config: AgentConfig) -> Offline | None:
     """Return how this agent goes on without the server; None when it is told to keep no standing orders."""
     if not config.offline:
         return None
-    sealer = open_sealer(config.data_dir / KEY, create=True)
+    sealer = open_sealer(config.data_dir / KEY, create=True, choice=config.key)
     return Offline(sealer, config.offline_grace, timedelta(seconds=config.offline_lease))
 
 

@@ -65,6 +65,17 @@ class Places:
         return self.data_dir / executables.COMMANDS
 
 
+def find_command(book: PolicyBook, places: Places, name: str) -> Path:
+    """Given the policy, the agent's folders and a command's name, return the program that it is; raise
+    NotPermittedError unless the policy allows it, and it can be trusted. Touches the disk.
+    """
+    loaded = book.current()
+    denied = policies.deny_command(loaded.policy, name)
+    if denied is not None:
+        raise book.refusal(denied, loaded)
+    return executables.find(places.commands, name)
+
+
 class Gate:
     """Carries orders out, as far as the host's policy lets it: refuses them, lowers them, runs their hooks."""
 

@@ -54,6 +54,11 @@ def set_meta(db: sqlite3.Connection, key: str, value: str) -> None:
     db.execute("INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", (key, value))
 
 
+WITH_ORDERS: Final = "2"
+"""Kept of a set that came with standing orders. `1` was written by agents that were sent none of those that refer to
+secrets on the host: such a set is asked for again."""
+
+
 @dataclass(frozen=True)
 class Remembered:
     """What a hello tells of the journal."""
@@ -92,7 +97,7 @@ def remembered(db: sqlite3.Connection) -> Remembered:
         ),
         applied_epoch=get_meta(db, "applied_epoch"),
         applied_version=int(get_meta(db, "applied_version") or 0),
-        with_orders=get_meta(db, "applied_with_orders") == "1",
+        with_orders=get_meta(db, "applied_with_orders") == WITH_ORDERS,
         jobs=tuple(claims),
     )
 

@@ -37,6 +37,7 @@ from restic_manager.protocol.messages import (
     CAP_KINDS,
     CAP_PINS,
     CAP_RECOVER,
+    CAP_REFERENCES,
     CAP_ROTATE,
     CAP_ROWS,
     CAP_STANDING_ORDERS,
@@ -202,7 +203,14 @@ class Session:
         await link.send(
             Hello(
                 protocol=PROTOCOL_VERSION,
-                capabilities=(CAP_KINDS, CAP_HOOKS, CAP_ROTATE, *orders, *((CAP_PINS,) if pins else ())),
+                capabilities=(
+                    CAP_KINDS,
+                    CAP_HOOKS,
+                    CAP_ROTATE,
+                    CAP_REFERENCES,
+                    *orders,
+                    *((CAP_PINS,) if pins else ()),
+                ),
                 pins=pins,
                 kinds=restic.kinds,
                 agent_version=__version__,

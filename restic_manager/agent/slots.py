@@ -175,7 +175,7 @@ class Slots:
             def note(db: sqlite3.Connection) -> None:
                 records.set_meta(db, "applied_epoch", epoch)
                 records.set_meta(db, "applied_version", str(version))
-                records.set_meta(db, "applied_with_orders", "1" if with_orders else "0")
+                records.set_meta(db, "applied_with_orders", records.WITH_ORDERS if with_orders else "0")
 
             await self._commit(changes, also=note)
             logger.info("schedules: version %d applied, %d in use, %d refused", version, len(entries), len(refused))

@@ -175,12 +175,12 @@ def agent(
             log_level=log_level,
         )
         loaded = dataclasses.replace(loaded, reset_journal=reset_journal)
-        start_log(loaded.log_level, None if loaded.token is None else loaded.token.text)
+        redactor = start_log(loaded.log_level, None if loaded.token is None else loaded.token.text)
         # After the options are known to be right: these take longest to import.
         import trio
 
         from restic_manager.agent.app import run_agent
 
-        return trio.run(run_agent, loaded)
+        return trio.run(run_agent, loaded, redactor)
 
     return run_until_stopped(work)

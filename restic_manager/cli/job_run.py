@@ -58,6 +58,14 @@ def run(
         str | None,
         value("--lock-wait", "D", "Wait so long for a lock that somebody else holds; else 30s to 5m, as the kind is."),
     ] = None,
+    maintainer_env_file: Annotated[
+        str | None,
+        value(
+            "--maintainer-env-file",
+            "F",
+            "Read NAME=VALUE lines that the repository's maintainer needs for this job alone; kept in memory only.",
+        ),
+    ] = None,
     wait: WaitOption = False,
     yes: YesOption = False,
 ) -> int | None:
@@ -67,10 +75,16 @@ def run(
     retention of every schedule of the host there. Removing named snapshots, live locks, or restoring in place asks on a
     terminal.
     """
+    import msgspec
+
     from restic_manager.cli.listing import asked
+    from restic_manager.cli.secret_input import read_env_file
     from restic_manager.cli.text import short
 
     request = _request(operator, kind, words or (), content, host=host, repo=repo, limits=(time_limit, lock_wait))
+    if maintainer_env_file is not None:
+        login = read_env_file(maintainer_env_file, "--maintainer-env-file")
+        request = msgspec.structs.replace(request, maintainer_env=login)
     must_be_meant(operator, request.spec, yes=yes)
     question = _question(request.spec, request.repo)
     if question and not operator.agrees(question, yes=yes):
@@ -130,7 +144,8 @@ def _request(
         host=host,
         of_host=content.of_host,
         of_schedule=content.of_schedule,
-        **bounds,
+        time_limit=bounds["time_limit"],
+        lock_wait=bounds["lock_wait"],
     )
 
 

@@ -11,7 +11,9 @@ import typer
 
 from restic_manager.cli.command import Operator, WaitOption, YesOption, new_app, operator_command
 from restic_manager.cli.repo_jobs import add_jobs
+from restic_manager.cli.repo_secrets import add_secrets
 from restic_manager.cli.repo_upkeep import add_upkeep
+from restic_manager.cli.secret_options import SecretOptions, secret_fields, variables
 from restic_manager.cli.spec_options import value
 from restic_manager.cli.text import listing, moment, size, when
 from restic_manager.domain.errors import InputError
@@ -33,6 +35,9 @@ NameArgument = Annotated[str, typer.Argument(metavar="NAME", show_default=False)
           --password-file main.pass --env-file s3.env
       pass show restic | restic-manager repo add nas rest:http://nas:8000/ \\
           --password-file -
+      restic-manager repo add nas rest:https://nas:8000/web --append-only \\
+          --password-from agent-file:/etc/restic/pw --user web \\
+          --user-password-from agent-file:/etc/restic/nas
     """,
 )
 def add(
@@ -45,23 +50,10 @@ def add(
         ),
     ],
     *,
-    password_file: Annotated[
-        str | None,
-        typer.Option(
-            "--password-file", metavar="F", help="Read the password from this file here; - is standard input."
-        ),
-    ] = None,
+    secrets: SecretOptions,
     generate_password: Annotated[
         bool, typer.Option("--generate-password", help="Let the server make a password, and print it once.")
     ] = False,
-    env_file: Annotated[
-        str | None,
-        typer.Option(
-            "--env-file",
-            metavar="F",
-            help="Read NAME=VALUE lines that restic needs (AWS_ACCESS_KEY_ID…); - is standard input.",
-        ),
-    ] = None,
     append_only: Annotated[
         bool,
         typer.Option("--append-only", help="What its hosts get cannot delete there: a maintainer forgets and prunes."),
@@ -76,28 +68,32 @@ def add(
 ) -> None:
     """Tell the server of a repository and what opens it. Nothing is created: the first backup does, or `repo init`.
 
-    A login in the URL is moved to its secrets, and that is told. Without --password-file and --generate-password the
-    password is RESTIC_PASSWORD if that is set, else asked for on a terminal. It is kept sealed and never shown again.
+    A login in the URL is moved to its secrets, and that is told. What comes by reference (--password-from and the like)
+    stands on the hosts, and the server never sees it. Without any option for it the password is RESTIC_PASSWORD if that
+    is set, else asked for on a terminal; it is kept sealed and never shown again.
     """
-    from restic_manager.cli.secret_input import STDIN, read_env_file, read_password
+    from restic_manager.cli.secret_input import read_password
+    from restic_manager.cli.secret_options import fields
     from restic_manager.cli.typed import whole_number
     from restic_manager.protocol.api import DEFAULT_MAX_PARALLEL, RepoRequest
 
     parallel = DEFAULT_MAX_PARALLEL
     if max_parallel is not None:
         parallel = whole_number(max_parallel, "--max-parallel", least=1, most=1_000)
-    if password_file == STDIN and env_file == STDIN:
-        raise InputError("--password-file - and --env-file -: only one of them can be standard input")
-    env = read_env_file(env_file)
-    password = read_password(operator.screen, file=password_file, generate=generate_password)
+    given = fields(secrets)
+    password = None
+    if secrets.password_from is None:
+        password = read_password(operator.screen, file=secrets.password_file, generate=generate_password)
+    elif secrets.password_file is not None or generate_password:
+        raise InputError("--password-from, --password-file and --generate-password: choose one")
     request = RepoRequest(
         name=name,
         url=url,
         password=password,
-        env=env,
         append_only=append_only,
         max_parallel=parallel,
         chunker_from=chunker_from,
+        **given,
     )
     repo = operator.client.add_repo(request)
     if operator.as_json:
@@ -120,6 +116,9 @@ def _told(operator: Operator, repo: RepoView) -> None:
     for word in (repo.note, *repo.warnings):
         if word:
             operator.screen.note(f"note: {word}")
+    if repo.note:
+        operator.screen.note("in the URL everybody here could read them while this ran:")
+        operator.screen.note("next time, --user and --user-password-file keep them out")
     operator.screen.note(offer(repo))
 
 
@@ -166,7 +165,7 @@ def show(operator: Operator, name: NameArgument) -> None:
             ("Name", repo.name),
             ("Id", repo.id),
             ("URL", repo.url),
-            ("Environment", "\n".join(f"{variable}=(sealed)" for variable in repo.env_names)),
+            *secret_fields(repo),
             ("Append-only", "yes: its hosts cannot delete there" if repo.append_only else ""),
             ("At once", f"at most {repo.max_parallel} jobs, and alone what has to be"),
             ("Chunker of", repo.chunker_from or ""),
@@ -179,13 +178,15 @@ def show(operator: Operator, name: NameArgument) -> None:
             ("Checked", checked_words(repo, now)),
             ("Maintainer", repo.maintainer or ""),
             ("Its URL", repo.maintainer_url or ""),
-            ("Its environment", "\n".join(f"{variable}=(sealed)" for variable in repo.maintainer_env_names)),
+            ("Its environment", variables(repo.maintainer_env_names, repo.maintainer_env_from)),
+            ("Its login", "comes with each job, and is not kept" if repo.maintainer_per_job else ""),
             ("Stale locks", f"{repo.locks_removed} removed so far" if repo.locks_removed else ""),
             ("Warnings", "\n".join(repo.warnings)),
         ]
     )
 
 
+add_secrets(app)
 add_upkeep(app)
 add_jobs(app)
 

@@ -83,6 +83,17 @@ def maintenance(
         str | None,
         value("--maintainer-env-file", "F", "Read NAME=VALUE lines for that host alone; - is standard input."),
     ] = None,
+    maintainer_env_from: Annotated[
+        list[str] | None,
+        value("--maintainer-env-from", "NAME=REF", "That host looks it up itself (agent-file:/path); repeat."),
+    ] = None,
+    per_job: Annotated[
+        bool | None,
+        switch(
+            "--maintainer-per-job/--no-maintainer-per-job",
+            "What it needs to delete comes with each `job run --maintainer-env-file`, and is never kept.",
+        ),
+    ] = None,
     prune: Annotated[str | None, value("--prune", "CRON", "Remove unneeded data then; `none`: never.")] = None,
     check: Annotated[str | None, value("--check", "CRON", "Check then; `none`: never.")] = None,
     check_subset: Annotated[
@@ -110,7 +121,14 @@ def maintenance(
         "stats": stats,
         "verify": verify,
     }
-    request = _request(given, env_file=maintainer_env_file, subset=check_subset)
+    more: dict[str, Any] = {}
+    if maintainer_env_from is not None:
+        from restic_manager.cli.secret_options import references_given
+
+        more["maintainer_env_from"] = references_given(maintainer_env_from, "--maintainer-env-from")
+    if per_job is not None:
+        more["maintainer_per_job"] = per_job
+    request = _request(given, more, env_file=maintainer_env_file, subset=check_subset)
     client = operator.client
     view = client.maintenance(name) if request is None else client.maintain_repo(name, request)
     if operator.as_json:
@@ -144,13 +162,15 @@ def checked_words(repo: RepoView, now: datetime) -> str:
     return f"{words}, {read}" if words else read
 
 
-def _request(given: dict[str, str | None], *, env_file: str | None, subset: str | None) -> MaintenanceRequest | None:
+def _request(
+    given: dict[str, str | None], more: dict[str, Any], *, env_file: str | None, subset: str | None
+) -> MaintenanceRequest | None:
     """Return the request, None if nothing was given; raise InputError, naming the option, if it is wrong."""
     from restic_manager.cli.secret_input import read_env_file
     from restic_manager.cli.typed import NONE, part_of
     from restic_manager.protocol.api import MaintenanceRequest
 
-    changes: dict[str, Any] = {}
+    changes = dict(more)
     for name, text in given.items():
         if text is not None:
             changes[name] = None if text == NONE and name != "maintainer" else text
@@ -171,6 +191,8 @@ def _show(operator: Operator, view: MaintenanceView) -> None:
     screen.say(f"{repo.name}: {f'{repo.maintainer} looks after it' if repo.maintainer else 'no host looks after it'}")
     if repo.maintainer_url:
         screen.say(f"there it is reached at {repo.maintainer_url}")
+    if repo.maintainer_per_job:
+        screen.say("what it needs to delete comes with each job (`job run --maintainer-env-file F`), and is not kept")
     if checked := checked_words(repo, now):
         screen.say(f"checked: {checked}")
     from restic_manager.cli.render import Column

@@ -6,12 +6,15 @@ Inside, errors travel in exception groups; this is the one place that takes them
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from restic_manager.cli import exits
 from restic_manager.domain.errors import ManagerError
+
+if TYPE_CHECKING:
+    from restic_manager.runtime.redact import Redactor
 
 LogLevelOption = Annotated[
     str | None,
@@ -21,12 +24,17 @@ LogLevelOption = Annotated[
 ]
 
 
-def start_log(level: str, *secrets: str | None) -> None:
-    """Given the log level, and secrets that must never be in a line, log to standard error from now on."""
+def start_log(level: str, *secrets: str | None) -> Redactor:
+    """Given the log level, and secrets that must never be in a line, log to standard error from now on.
+
+    Return what takes secrets out of every line, so that it can be told of more.
+    """
     from restic_manager.runtime.logs import set_up_logging
     from restic_manager.runtime.redact import Redactor
 
-    set_up_logging(level, Redactor(secret for secret in secrets if secret))
+    redactor = Redactor(secret for secret in secrets if secret)
+    set_up_logging(level, redactor)
+    return redactor
 
 
 def run_until_stopped(work: Callable[[], object]) -> int:

@@ -45,6 +45,16 @@ def read_password(screen: Screen, *, file: str | None, generate: bool) -> str | 
     return password
 
 
+def read_one(file: str, option: str) -> str:
+    """Given a file (`-`: standard input) and the option that named it, return the one secret in it; raise InputError
+    for an empty one. Spaces and line ends around it do not count.
+    """
+    secret = read_secret(file, option).strip()
+    if not secret:
+        raise InputError(f"{option} {file}: there is nothing in it")
+    return secret
+
+
 def read_env_file(file: str | None, option: str = "--env-file") -> dict[str, str]:
     """Given a file of `NAME=VALUE` lines, return them; raise InputError, naming the line, if one is something else.
 

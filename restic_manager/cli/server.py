@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from restic_manager.cli import cert
+from restic_manager.cli import cert, server_secrets
 from restic_manager.cli.command import Operator, examples_text, new_app, operator_command
 from restic_manager.cli.running import LogLevelOption, run_until_stopped, start_log
 from restic_manager.domain.errors import InputError
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from restic_manager.config import ServerConfig
 
 app = new_app(
     "Run the control plane: it knows hosts, repositories, schedules and jobs, and never touches backup data.\n\n"
@@ -24,6 +24,7 @@ app = new_app(
 )
 
 app.add_typer(cert.app, name="cert")
+app.add_typer(server_secrets.app, name="secrets")
 
 WhereOption = Annotated[
     str | None,
@@ -207,8 +208,9 @@ def backup(
 
     from restic_manager.server.backup import make_copy
 
-    folder, target = _data_dir(data_dir), Path(file).absolute()
-    made = make_copy(folder, target, force=force, now=datetime.now(UTC))
+    config, target = _config(data_dir), Path(file).absolute()
+    folder = config.data_dir
+    made = make_copy(folder, target, force=force, now=datetime.now(UTC), key=config.key)
     if operator.as_json:
         operator.screen.data(
             {"file": str(target), "bytes": target.stat().st_size, "data_dir": str(folder), "copy": made}
@@ -217,7 +219,12 @@ def backup(
     held = made.database
     operator.screen.say(
         f"{target}: {held.hosts} hosts, {held.repos} repositories, {held.schedules} schedules, {held.jobs} jobs of "
-        f"{folder}; and the key to their secrets: keep it as you would keep the repositories' passwords"
+        f"{folder}; "
+        + (
+            "and the key to their secrets: keep it as you would keep the repositories' passwords"
+            if config.key.own
+            else f"without the key to their secrets, which is {config.key.told}: keep that as well"
+        )
     )
 
 
@@ -250,7 +257,8 @@ def restore(
 
     from restic_manager.server.restore import restore_copy
 
-    done = restore_copy(Path(file).absolute(), _data_dir(data_dir), force=force, now=datetime.now(UTC))
+    config = _config(data_dir)
+    done = restore_copy(Path(file).absolute(), config.data_dir, force=force, now=datetime.now(UTC), key=config.key)
     if operator.as_json:
         operator.screen.data(done)
         return
@@ -267,9 +275,9 @@ def restore(
     )
 
 
-def _data_dir(flag: str | None) -> Path:
+def _config(data_dir: str | None) -> ServerConfig:
     import os
 
     from restic_manager.config import load_server
 
-    return load_server(os.environ, data_dir=flag).data_dir
+    return load_server(os.environ, data_dir=data_dir)

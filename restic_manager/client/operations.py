@@ -51,6 +51,10 @@ class Client(TrustQuestions):
         """Make the next certificate, or show it from now on; return how that stands."""
         return self._exchange.ask("POST", "/v1/server/certificate/rotate", api.CertificateView, request)
 
+    def rotate_key(self) -> api.KeyView:
+        """Give the server's secrets a new key; return how many are sealed with it."""
+        return self._exchange.ask("POST", "/v1/server/key/rotate", api.KeyView)
+
     # -- hosts --------------------------------------------------------------------------------------------------------
 
     def invite_host(self, request: api.InviteRequest) -> api.InviteView:
@@ -119,6 +123,11 @@ class Client(TrustQuestions):
     def remove_repo(self, ref: str) -> api.RepoView:
         """Given a repository, forget it and return what it was."""
         return self._exchange.ask("DELETE", f"/v1/repos/{part(ref, 'repository')}", api.RepoView)
+
+    def set_secrets(self, ref: str, request: api.SecretsRequest) -> api.SecretsView:
+        """Given a repository and what opens it from now on, keep that, and return what was changed."""
+        path = f"/v1/repos/{part(ref, 'repository')}/secrets"
+        return self._exchange.ask("POST", path, api.SecretsView, request)
 
     def edit_repo(self, ref: str, request: api.RepoEdit) -> api.RepoView:
         """Given a repository and what to change of it, return it as it is then."""

@@ -17,6 +17,7 @@ from msgspec import Meta, Struct
 
 from restic_manager.domain.bounds import Count, Id, Instant, LongText, Name, PathText, Revision, Seconds, ShortText
 from restic_manager.domain.instants import slot_text
+from restic_manager.domain.references import ReferenceText
 from restic_manager.domain.results import Result
 from restic_manager.domain.specs import BackupSpec, InitSpec, Spec
 
@@ -186,12 +187,36 @@ def kind_of(spec: Spec) -> Kind:
 
 
 class RepoAccess(Struct, frozen=True, kw_only=True):
-    """What restic needs to open one repository. Holds secrets: it has no readable repr and is never logged."""
+    """What restic needs to open one repository. Holds secrets: it has no readable repr and is never logged.
+
+    Exactly one of password and password_from is there. password_from, env_from: references (`domain.references`) to
+    what the host itself looks up just before it runs; no variable is in both env and env_from.
+    """
 
     repo_id: Id
     url: Annotated[str, Meta(min_length=1, max_length=4_096)]
-    password: Annotated[str, Meta(min_length=1, max_length=4_096)]
+    password: Annotated[str, Meta(min_length=1, max_length=4_096)] | None = None
+    password_from: ReferenceText | None = None
     env: Annotated[dict[ShortText, LongText], Meta(max_length=64)] = {}
+    env_from: Annotated[dict[ShortText, ReferenceText], Meta(max_length=64)] = {}
+
+    def __post_init__(self) -> None:
+        """Raise ValueError unless it says once, and in one way, what opens the repository."""
+        if (self.password is None) == (self.password_from is None):
+            raise ValueError("exactly one of password and password_from has to be there")
+        if both := self.env.keys() & self.env_from.keys():
+            raise ValueError(f"env and env_from both have {min(both)}")
+
+    @property
+    def referenced(self) -> bool:
+        """Whether anything of it has to be looked up on the host."""
+        return self.password_from is not None or bool(self.env_from)
+
+    def known_password(self) -> str:
+        """Return the password; raise ValueError while it is not looked up."""
+        if self.password is None:
+            raise ValueError(f"the password of repository {self.repo_id} is not looked up yet")
+        return self.password
 
     def __repr__(self) -> str:
         """Name the repository, never its secrets."""

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
+from restic_manager.domain import references
 from restic_manager.domain.errors import InputError
 from restic_manager.domain.model import RepoAccess
 from restic_manager.domain.specs import CopySpec, Spec
@@ -85,6 +86,7 @@ def check_task(spec: Spec, repo: RepoAccess, restic_host: str) -> None:
     """Given what a job is to run, raise InputError if any of it cannot be handed to restic."""
     check_spec(spec)
     check_repo(repo)
+    check_looked_up(repo)
     if not restic_host or CONTROL.search(restic_host):
         raise InputError(f"the restic host name {restic_host!r} is empty or has control characters in it")
 
@@ -110,10 +112,19 @@ def check_source(spec: Spec, repo: RepoAccess, source: RepoAccess | None) -> Non
 
 
 def check_repo(repo: RepoAccess) -> None:
-    """Given a repository's access, raise InputError if its URL, password or environment cannot be used."""
+    """Given a repository's access, raise InputError if its URL, password, environment or references cannot be used."""
     check_repo_url(repo.url)
-    check_password(repo.password)
+    if repo.password is not None:
+        check_password(repo.password)
     check_repo_env(repo.env)
+    check_repo_env(dict.fromkeys(repo.env_from, ""))
+    references.check_all(repo.password_from, repo.env, repo.env_from)
+
+
+def check_looked_up(repo: RepoAccess) -> None:
+    """Given a repository's access, raise InputError if it refers to secrets still: restic needs the secrets."""
+    if repo.referenced:
+        raise InputError(f"the secrets of repository {repo.repo_id} have not been looked up on the host")
 
 
 def check_password(password: str) -> None:

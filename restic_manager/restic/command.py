@@ -86,7 +86,7 @@ def make_setting(
     # Last, so that nothing above can override them.
     env |= {
         "RESTIC_REPOSITORY": url,
-        "RESTIC_PASSWORD": repo.password,
+        "RESTIC_PASSWORD": repo.known_password(),
         "RESTIC_CACHE_DIR": cache_dir,
         "RESTIC_PROGRESS_FPS": "1",  # 0.18 prints 52 status lines a second without it
         JOB_ID_VARIABLE: job_id,

@@ -23,7 +23,7 @@ from restic_manager.domain.specs import BackupSpec, InitSpec, Spec
 from restic_manager.restic.after import Asker
 from restic_manager.restic.backing import back_up, halted, missing_paths
 from restic_manager.restic.binary import Binary, find_binary
-from restic_manager.restic.checks import check_source, check_task
+from restic_manager.restic.checks import check_looked_up, check_source, check_task
 from restic_manager.restic.command import Setting, ceiling_words, init_command, make_setting
 from restic_manager.restic.commands.restoring import with_source
 from restic_manager.restic.commands.shared import priority_words
@@ -184,6 +184,8 @@ class _Run:
                 redact=self._redact,
             )
             check_source(self._task.spec, self._task.repo, self._task.source)
+            if self._task.source is not None:
+                check_looked_up(self._task.source)
             different = pass_gates(self._task.spec, self._binary.version)
         except InputError as error:
             return _never_ran("invalid_input", error.message)
@@ -274,13 +276,5 @@ def _never_ran(code: str, detail: str) -> Outcome:
 
 def _redact(task: Task, further: Redact | None) -> Redact:
     """Return what takes every secret of a task out of a text."""
-    redacts = [redactor(repo) for repo in (task.repo, task.source) if repo is not None]
-    if further is not None:
-        redacts.append(further)
-
-    def redact(text: str) -> str:
-        for one in redacts:
-            text = one(text)
-        return text
-
-    return redact
+    own = redactor(*(repo for repo in (task.repo, task.source) if repo is not None))
+    return own if further is None else lambda text: further(own(text))

@@ -14,7 +14,7 @@ from typing import Final
 from urllib.parse import quote, quote_plus
 
 MASK: Final = "***"
-SHORTEST: Final = 4
+SHORTEST: Final = 3
 """Shorter values are left alone: taking out every `a` would hide everything else, and hide nothing."""
 _SHORTEST_BASE64: Final = 8
 """Of a value's base64 only this many characters or more are looked for: fewer turn up by chance."""

@@ -29,18 +29,18 @@ from restic_manager.runtime.clock import Clock, SystemClock
 from restic_manager.runtime.groups import plain
 from restic_manager.runtime.signals import StopSignals, watch_signals
 from restic_manager.runtime.tls import Gatekeeper
-from restic_manager.secrets import Sealer, open_sealer
 from restic_manager.server.agents import AgentsDoor
 from restic_manager.server.api.app import build_api
 from restic_manager.server.certificates import OwnCertificate, ServerCertificate, load_given
 from restic_manager.server.dispatch import Dispatcher
 from restic_manager.server.hub import Hub
 from restic_manager.server.janitor import Janitor
+from restic_manager.server.keys import Keys
 from restic_manager.server.operators import TLS_NEEDED, bind_socket, group_id, serve_operators
 from restic_manager.server.places import CERTIFICATE, DATABASE, KEY_FILE
 from restic_manager.server.restore import refuse_what_is_lost
 from restic_manager.server.services import Services
-from restic_manager.server.store import hosts, identity
+from restic_manager.server.store import hosts
 from restic_manager.server.store.writer import Store, open_store
 from restic_manager.server.upkeep import Upkeep
 
@@ -97,7 +97,8 @@ async def _serve_with(
     tls: ServerCertificate | None,
     task_status: trio.TaskStatus[Running],
 ) -> None:
-    sealer = await _the_sealer(store, config.data_dir / KEY_FILE)
+    keys = Keys(config.data_dir / KEY_FILE, config.key)
+    sealer = await keys.open(store)
     await _warn_of_lost_certificate(store, tls, config.data_dir / CERTIFICATE)
     async with (
         _tcp_listeners(config.listen_host, config.listen_port, "--listen") as listeners,
@@ -111,6 +112,7 @@ async def _serve_with(
             dispatcher=Dispatcher(store=store, hub=hub, clock=clock, sealer=sealer),
             clock=clock,
             sealer=sealer,
+            keys=keys,
             config=config,
             started_at=clock.now(),
             listening=_address(listeners[0]),
@@ -187,13 +189,6 @@ def _given_certificate(config: ServerConfig, clock: Clock) -> ServerCertificate 
     if choice.certificate is None or choice.key is None:
         return None
     return load_given(choice.certificate, choice.key, now=clock.now())
-
-
-async def _the_sealer(store: Store, path: Path) -> Sealer:
-    """Return the sealer whose key this database knows. A key is made once: for a database that has never had one."""
-    sealer = open_sealer(path, create=not await store.read(identity.has_key))
-    await store.write(lambda tx: identity.prove_key(tx, sealer))
-    return sealer
 
 
 async def _warn_of_lost_certificate(store: Store, tls: ServerCertificate | None, path: Path) -> None:

@@ -26,6 +26,7 @@ from restic_manager import __version__
 from restic_manager.domain.errors import ConflictError, InputError, StorageError
 from restic_manager.domain.model import Instant
 from restic_manager.runtime import datadir
+from restic_manager.runtime.keyplace import OWN_KEY, KeyChoice
 from restic_manager.secrets import open_sealer
 from restic_manager.server.places import CERTIFICATES, DATABASE, KEY_FILE
 from restic_manager.server.store import copies
@@ -53,9 +54,10 @@ class Manifest(Struct, frozen=True, kw_only=True):
     files: dict[str, Member]
 
 
-def make_copy(data_dir: Path, target: Path, *, force: bool, now: datetime) -> Manifest:
+def make_copy(data_dir: Path, target: Path, *, force: bool, now: datetime, key: KeyChoice = OWN_KEY) -> Manifest:
     """Given a server's data directory and a path, write its copy there, whole or not at all, and return what is in it.
 
+    key: where the key is; one that is kept elsewhere is not in the copy.
     The server may run. Raise ConflictError when there is something at the path already (and not force), StorageError
     when the directory holds no server's data, it is damaged, or the copy cannot be written.
     """
@@ -63,24 +65,19 @@ def make_copy(data_dir: Path, target: Path, *, force: bool, now: datetime) -> Ma
         raise InputError(f"{target} is a folder: name the file that is to be written")
     if target.exists() and not force:
         raise ConflictError(f"{target} is there already: name another file, or say --force to replace it")
-    sealer = open_sealer(data_dir / KEY_FILE, create=False) if (data_dir / DATABASE).exists() else None
-    if sealer is None:
+    if not (data_dir / DATABASE).exists():
         raise StorageError(
             f"there is no server's database in {data_dir}: name its data directory with --data-dir",
             code="storage_missing",
         )
     with _folder_beside(target) as folder:
-        database = folder / DATABASE
-        copies.copy_database(data_dir / DATABASE, database)
-        copies.look_through(database)
-        key = folder / KEY_FILE
-        shutil.copyfile(data_dir / KEY_FILE, key)
-        members = [database, key, *_copy_certificates(data_dir, folder)]
+        database, facts = _copy_database(data_dir, folder, key)
+        members = [database, *([folder / KEY_FILE] if key.own else []), *_copy_certificates(data_dir, folder)]
         manifest = Manifest(
             form=_FORM,
             made_at=now,
             program=__version__,
-            database=copies.facts(database, sealer),
+            database=facts,
             files={path.name: _member(path) for path in members},
         )
         whole = folder / "copy"
@@ -91,12 +88,38 @@ def make_copy(data_dir: Path, target: Path, *, force: bool, now: datetime) -> Ma
     return manifest
 
 
+def _copy_database(data_dir: Path, folder: Path, key: KeyChoice) -> tuple[Path, copies.Facts]:
+    """Copy database and key so that they fit, and return the copy and what it holds. Between one and the other the key
+    may be changed: then both are copied once more.
+    """
+    database = folder / DATABASE
+    for last in (False, True):
+        open_sealer(data_dir / KEY_FILE, create=False, choice=key)  # what is wrong with it is said before the work
+        database.unlink(missing_ok=True)
+        copies.copy_database(data_dir / DATABASE, database)
+        copies.look_through(database)
+        if key.own:
+            (folder / KEY_FILE).unlink(missing_ok=True)
+            _copy_private(data_dir / KEY_FILE, folder / KEY_FILE)
+        try:
+            return database, copies.facts(database, open_sealer(folder / KEY_FILE, create=False, choice=key))
+        except StorageError as error:
+            if last or error.code != "storage_key":
+                raise
+    raise AssertionError("the last try returns or raises")
+
+
+def _copy_private(source: Path, target: Path) -> None:
+    with _private(target) as file:
+        file.write(source.read_bytes())
+
+
 def unpack(file: Path, folder: Path) -> Manifest:
     """Given a copy and an empty folder, write its files there, checked, and return its manifest; raise StorageError."""
     try:
         with file.open("rb") as raw, tarfile.open(fileobj=raw, mode="r:") as archive:
             manifest = _manifest(archive, file)
-            if not {DATABASE, KEY_FILE} <= set(manifest.files) <= {DATABASE, KEY_FILE, *CERTIFICATES}:
+            if not {DATABASE} <= set(manifest.files) <= {DATABASE, KEY_FILE, *CERTIFICATES}:
                 raise _damaged(file, f"it holds {', '.join(sorted(manifest.files))}")
             for name, member in manifest.files.items():
                 with _private(folder / name) as target:

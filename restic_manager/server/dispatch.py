@@ -14,9 +14,10 @@ from datetime import UTC, datetime
 from typing import Final, Protocol, TypeVar
 
 import trio
+from msgspec import UnsetType
 from sqlalchemy import Connection
 
-from restic_manager.domain.errors import StorageError
+from restic_manager.domain.errors import ManagerError, StorageError
 from restic_manager.domain.model import Actor, InitSpec, new_id
 from restic_manager.protocol.api import JobRequest
 from restic_manager.protocol.messages import CommandRun
@@ -25,6 +26,7 @@ from restic_manager.runtime.clock import Clock
 from restic_manager.secrets import Sealer
 from restic_manager.server.hub import Hub
 from restic_manager.server.orders import end_unsent, fill_orders, write_orders
+from restic_manager.server.per_job import PerJob
 from restic_manager.server.store import job_lists, job_rows, jobs, queue, retries, schedules, wishes
 from restic_manager.server.store.job_rows import JobRow
 from restic_manager.server.store.ripple import Ripple
@@ -59,6 +61,8 @@ class Dispatcher:
         self._hub = hub
         self._clock = clock
         self._sealer = sealer
+        self.per_job = PerJob()
+        """The logins that came with jobs that are not over."""
         self._bell = Bell()
         self._hosts: dict[str, None] = {}  # a set that keeps its order: who rang first is looked at first
         self._repos: dict[str, None] = {}  # on which something ended, or changed
@@ -73,6 +77,7 @@ class Dispatcher:
         """Given what a committed change calls for, do it: ring, tell, look."""
         for host_id, job_id in ripple.over:
             self._hub.job_over(host_id, job_id)
+            self.per_job.drop(job_id)
         for host_id, message in ripple.cancels:
             self._hub.send(host_id, message)
         self._hub.ring(ripple.jobs)
@@ -153,7 +158,7 @@ class Dispatcher:
             there = [host_id for host_id in wanted if host_id in online]
             rest[:] = there[ROUND:]
             orders, unfilled = fill_orders(tx, queue.take(tx, there[:ROUND], repo_ids=free, online=online, now=now))
-            written = write_orders(tx, orders, unseal=self._sealer.unseal)
+            written = write_orders(tx, orders, unseal=self._sealer.unseal, per_job=self.per_job)
             end_unsent(tx, [*unfilled, *written.unsent], now=now, ripple=ripple)
             return written.messages
 
@@ -209,11 +214,24 @@ class Dispatcher:
         is there to do it, or its agent is too old, or it is about to be done already.
         """
         now, online = self._clock.now(), self._hub.online_hosts()
+        with_login: list[str] = []
 
         def change(tx: Connection) -> list[JobRow]:
-            return [wishes.ask(tx, request, online=online, now=now)]
+            job = wishes.ask(tx, request, online=online, now=now)
+            login = request.maintainer_env
+            if not isinstance(login, UnsetType):
+                wishes.check_login(tx, job, login)
+                # Before the commit: the job may be sent as soon as its row is there.
+                self.per_job.keep(job.id, login)
+                with_login.append(job.id)
+            return [job]
 
-        return (await self._queue(within(change)))[0]
+        try:
+            return (await self._queue(within(change)))[0]
+        except ManagerError:
+            for job_id in with_login:
+                self.per_job.drop(job_id)
+            raise
 
     async def preview_forget(self, schedule_ref: str, host_ref: str | None, *, within: Within = alone) -> list[JobRow]:
         """Given a schedule (and one of its hosts), queue a dry run of its retention for that host, or for each.

@@ -11,15 +11,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, and_, select
 
 from restic_manager.domain import lifecycle
-from restic_manager.domain.model import Status
+from restic_manager.domain.model import Failure, Status
 from restic_manager.protocol.messages import CommandCancel, CredentialRotate, Hello, JobClaim, Message, Refused
 from restic_manager.protocol.session import Accepted, Holding, JournalRecord, judge_hello
-from restic_manager.server.orders import Unseal, write_orders
+from restic_manager.server.orders import LOGIN_FORGOTTEN, Unseal, write_orders
+from restic_manager.server.per_job import PerJob
 from restic_manager.server.store import (
     assignments,
     closing,
@@ -33,6 +34,7 @@ from restic_manager.server.store import (
     slots,
 )
 from restic_manager.server.store.hosts import HostRow
+from restic_manager.server.store.job_rows import JobRow
 from restic_manager.server.store.queue import Order
 from restic_manager.server.store.ripple import Ripple
 from restic_manager.server.store.schema import hosts as host_rows
@@ -62,6 +64,13 @@ class Greeting:
     ripple: Ripple = field(default_factory=Ripple)
     jobs: set[str] = field(default_factory=set)
     ended: list[CommandCancel] = field(default_factory=list)
+
+
+class Owed(NamedTuple):
+    """What a host is told right after its greeting, and jobs that are to be ended, each with why."""
+
+    messages: list[Message]
+    lost: list[tuple[JobRow, Failure]]
 
 
 def greet(
@@ -121,15 +130,21 @@ def greet(
 
 
 def owed(
-    tx: Connection, greeting: Greeting, claims: Sequence[JobClaim], *, unseal: Unseal, since: datetime
-) -> list[Message]:
+    tx: Connection,
+    greeting: Greeting,
+    claims: Sequence[JobClaim],
+    *,
+    unseal: Unseal,
+    per_job: PerJob,
+    since: datetime,
+) -> Owed:
     """Given a greeted host and its claims, return the access it asks for, and what it was told before and has not
-    answered: orders, and wishes to cancel.
+    answered: orders, and wishes to cancel; and jobs that never came there and cannot be sent again.
 
     Orders handed out after `since` (its greeting) are in this session's queue already; a repeat would do no harm.
     """
     claimed = {claim.job_id for claim in claims}
-    messages = _access(tx, greeting, [claim.job_id for claim in claims if claim.recover], unseal)
+    messages = _access(tx, greeting, [claim.job_id for claim in claims if claim.recover], unseal, per_job)
     if credentials.rotation_asked(tx, greeting.host.id):
         messages.append(CredentialRotate())
     orders: list[Order] = []
@@ -138,12 +153,15 @@ def owed(
             messages.append(jobs.cancel_message(job))
         elif job.state.sent_at is not None and job.state.sent_at <= since and job.id not in claimed:
             orders.append(Order(job, greeting.host.restic_host))
-    # What cannot be opened now was sent before and may be running: it is not ended here, only not repeated.
-    messages += [message for _, message in write_orders(tx, orders, unseal=unseal).messages]
-    return messages
+    written = write_orders(tx, orders, unseal=unseal, per_job=per_job)
+    messages += [message for _, message in written.messages]
+    # What cannot be opened now was sent before and may be running: it is not ended here, only not repeated. But a login
+    # that is forgotten does not come back, and the host, which says all that it has, does not have this job.
+    lost = [(job, why) for job, why in written.unsent if why.code == LOGIN_FORGOTTEN]
+    return Owed(messages, lost)
 
 
-def _access(tx: Connection, greeting: Greeting, asked: Sequence[str], unseal: Unseal) -> list[Message]:
+def _access(tx: Connection, greeting: Greeting, asked: Sequence[str], unseal: Unseal, per_job: PerJob) -> list[Message]:
     """Given runs that were cut off and that their host cannot look up without access, return the answer for each.
 
     There is always one, or the agent would wait for ever: a job that nobody knows here, and one whose repository
@@ -151,7 +169,7 @@ def _access(tx: Connection, greeting: Greeting, asked: Sequence[str], unseal: Un
     """
     known = job_rows.find_many(tx, asked)
     orders = [Order(known[job_id], greeting.host.restic_host) for job_id in asked if job_id in known]
-    written = write_orders(tx, orders, unseal=unseal, recover=True)
+    written = write_orders(tx, orders, unseal=unseal, per_job=per_job, recover=True)
     refused = {job_id: "the server knows no such job" for job_id in asked if job_id not in known}
     refused |= {job.id: f"the server cannot open its repository: {why.message}" for job, why in written.unsent}
     return [message for _, message in written.messages] + [

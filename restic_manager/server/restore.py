@@ -20,6 +20,7 @@ from msgspec import Struct
 from restic_manager.domain.errors import ConflictError, StorageError
 from restic_manager.domain.instants import instant_text
 from restic_manager.runtime import datadir
+from restic_manager.runtime.keyplace import OWN_KEY, KeyChoice
 from restic_manager.secrets import open_sealer
 from restic_manager.server.backup import Manifest, unpack
 from restic_manager.server.places import CERTIFICATES, DATABASE, KEY_FILE, LOCK, RESTORING
@@ -38,9 +39,10 @@ class Restored(Struct, frozen=True, kw_only=True):
     aside: list[str]
 
 
-def restore_copy(file: Path, data_dir: Path, *, force: bool, now: datetime) -> Restored:
+def restore_copy(file: Path, data_dir: Path, *, force: bool, now: datetime, key: KeyChoice = OWN_KEY) -> Restored:
     """Given a copy and a data directory no server runs on, put the copy in place and return what was done.
 
+    key: where the key is, if the copy does not hold it.
     Raise ConflictError when a server's data is there (and not force), StorageError when a server runs on it, or the
     copy is damaged or newer than this program; then nothing was changed.
     """
@@ -56,7 +58,14 @@ def restore_copy(file: Path, data_dir: Path, *, force: bool, now: datetime) -> R
         manifest = unpack(file, folder)
         database = folder / DATABASE
         copies.look_through(database)
-        copies.facts(database, open_sealer(folder / KEY_FILE, create=False))
+        held = KEY_FILE in manifest.files
+        if not held and key.own:
+            raise StorageError(
+                f"{file} does not hold the key, which was kept elsewhere: say where it is now (`key_file` or "
+                "`key_command` in the config file's table [server])",
+                code="storage_key",
+            )
+        copies.facts(database, open_sealer(folder / KEY_FILE, create=False, choice=OWN_KEY if held else key))
         epoch = _new_epoch(database, manifest, file, now)
         try:
             aside = _put_in_place(folder, data_dir, f"replaced-{now:%Y%m%dT%H%M%SZ}")
@@ -124,7 +133,8 @@ def _put_in_place(folder: Path, data_dir: Path, suffix: str) -> list[str]:
             if (folder / name).exists():
                 (folder / name).replace(data_dir / name)
     for name in (KEY_FILE, DATABASE):
-        (folder / name).replace(data_dir / name)
+        if (folder / name).exists():
+            (folder / name).replace(data_dir / name)
     _give_to_owner(data_dir)
     datadir.sync_folder(data_dir)
     (data_dir / RESTORING).unlink()

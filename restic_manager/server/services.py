@@ -14,6 +14,7 @@ from restic_manager.server.certificates import ServerCertificate
 from restic_manager.server.dispatch import Dispatcher
 from restic_manager.server.guests import Guests
 from restic_manager.server.hub import Hub
+from restic_manager.server.keys import Keys
 from restic_manager.server.store.writer import Store
 
 
@@ -32,6 +33,8 @@ class Services:
     config: ServerConfig
     started_at: datetime
     listening: str
+    keys: Keys | None = None
+    """Changes the sealer's key; None where that is fixed, as in tests."""
     tls: ServerCertificate | None = None
     """What both doors show; None where no door speaks TLS."""
     guests: Guests = field(default_factory=Guests)

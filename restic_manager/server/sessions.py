@@ -22,6 +22,7 @@ from restic_manager.protocol.codec import WireError
 from restic_manager.protocol.messages import (
     CAP_PINS,
     CAP_RECOVER,
+    CAP_REFERENCES,
     CAP_ROWS,
     CAP_STANDING_ORDERS,
     Error,
@@ -39,6 +40,7 @@ from restic_manager.server import greeting as greetings
 from restic_manager.server.greeting import Greeting
 from restic_manager.server.hub import Session
 from restic_manager.server.intake import Intake
+from restic_manager.server.orders import end_unsent
 from restic_manager.server.reports import Sender
 from restic_manager.server.services import Services
 from restic_manager.server.store import assignments, events, hosts
@@ -161,11 +163,15 @@ class HostSessions:
 
     async def _first_messages(self, greeting: Greeting, hello: Hello, greeted_at: datetime) -> list[Message]:
         """Return what the host is told right after the welcome: what ended here, and what it still owes an answer."""
-        unseal = self._services.sealer.unseal
-        owed = await self._services.store.read(
-            lambda tx: greetings.owed(tx, greeting, hello.jobs, unseal=unseal, since=greeted_at)
+        services = self._services
+        unseal, per_job = services.sealer.unseal, services.dispatcher.per_job
+        owed = await services.store.read(
+            lambda tx: greetings.owed(tx, greeting, hello.jobs, unseal=unseal, per_job=per_job, since=greeted_at)
         )
-        return [*greeting.ended, *owed]
+        if owed.lost:
+            now = services.clock.now()
+            await services.store.write(lambda tx: end_unsent(tx, owed.lost, now=now, ripple=greeting.ripple))
+        return [*greeting.ended, *owed.messages]
 
     async def _live(self, session: Session, hello: Hello, greeting: Greeting) -> None:
         """Listen, take in and keep the set current until one of the three ends."""
@@ -238,6 +244,7 @@ class HostSessions:
                 session.host_id,
                 epoch=epoch,
                 standing_orders=standing_orders,
+                references=CAP_REFERENCES in hello.capabilities,
                 unseal=unseal,
                 now=self._services.clock.now(),
             )

@@ -10,6 +10,7 @@ from typing import Final, get_args
 import pytest
 import trio
 
+from restic_manager.agent.lookup import Lookup
 from restic_manager.agent.tool import ResticTool
 from restic_manager.domain.model import Kind, Outcome, RepoAccess, Status, kind_of
 from restic_manager.domain.results import Row
@@ -53,7 +54,8 @@ async def carried_out(folder: Path, spec: Spec, rows: list[Row]) -> tuple[Outcom
         rows.extend(given)
 
     with trio.fail_after(30):
-        outcome = await ResticTool(str(fake.path), cache_dir=folder / "cache", kill_after=5).run(
+        lookup = Lookup(data_dir=folder, environ={}, find_command=Path)
+        outcome = await ResticTool(str(fake.path), cache_dir=folder / "cache", kill_after=5, lookup=lookup).run(
             order,
             on_lines=ignore,
             on_progress=lambda _: None,

@@ -127,6 +127,7 @@ def test_operators_options_stand_behind_every_verb() -> None:
             "schedule explain",
             "server backup",
             "server restore",
+            "server secrets make-key",
             "login",
         } or words.startswith(("context ", "agent policy "))
         assert {"--json"} <= names, words

@@ -153,6 +153,10 @@ class Stage:
             until(f"{name} to be online", lambda: self.online(name))
         return agent
 
+    def adopt(self, program: Program) -> None:
+        """Given a program that a test started itself, end it with the stage."""
+        self._programs.append(program)
+
     def allow(self, name: str, policy: str) -> Path:
         """Write a host's policy, as its administrator does."""
         data = self.folder / f"agent-{name}"

@@ -34,7 +34,7 @@ from restic_manager.server.api import operations
 from restic_manager.server.api.app import build_api
 from restic_manager.server.operators import serve_operators
 from restic_manager.server.peers import Peer
-from restic_manager.server.store import host_changes, hosts, repos, schedule_checks
+from restic_manager.server.store import host_changes, hosts, repo_secrets, repos, schedule_checks
 from tests.server.world import open_world
 from tests.support.asgi import ask
 
@@ -172,7 +172,7 @@ async def test_a_repositorys_access_takes_so_many_bytes(tmp_path: Path, autojump
         return RepoAccess(repo_id=new_id(), url="/srv/main", password="pw", env=env)
 
     env = dict.fromkeys(many, "x" * 4_300)
-    missing = repos.MAX_ACCESS_TEXT - len(msgspec.json.encode(access(env)))
+    missing = repo_secrets.MAX_ACCESS_TEXT - len(msgspec.json.encode(access(env)))
     env[many[0]] += "x" * missing
     async with open_world(tmp_path) as world:
 

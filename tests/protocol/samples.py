@@ -369,6 +369,13 @@ FULL_REPO: Final = RepoAccess(
     password='p"ss\\wörd',
     env={"RESTIC_REST_USERNAME": "web", "RESTIC_REST_PASSWORD": "s3cret"},
 )
+REFERRING_REPO: Final = RepoAccess(
+    repo_id="b8a1f9d2-7c3e-4f5a-9b6d-1e2f3a4b5c6d",
+    url="rest:https://backup.example:8000/web/",
+    password_from="agent-file:/etc/restic/password",
+    env={"RESTIC_REST_USERNAME": "web"},
+    env_from={"RESTIC_REST_PASSWORD": "agent-command:rest-password"},
+)
 FULL_LIMITS: Final = Limits(time_limit=7_200, stall_limit=1_800, lock_wait=300)
 ENTRY: Final = Entry(
     schedule_id=SCHEDULE,
@@ -556,6 +563,9 @@ SAMPLES: Final[dict[str, Message]] = {
         f"command.run.{name}": CommandRun(job_id=OTHER_JOB, spec=spec, repo=REPO, restic_host="web-1", ordered_at=AT)
         for name, spec in SPECS.items()
     },
+    "command.run.references": CommandRun(
+        job_id=OTHER_JOB, spec=SPECS["prune"], repo=REFERRING_REPO, restic_host="web-1", ordered_at=AT
+    ),
     "command.cancel": CommandCancel(job_id=JOB),
     "command.cancel.full": CommandCancel(
         job_id=JOB, reason="cancelled before it was sent to its host", status=Status.CANCELLED

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from restic_manager.agent import joblog, records, runner, session
+from restic_manager.agent.lookup import SecretMissingError
 from restic_manager.domain import firing, planning
 from restic_manager.domain.cron import Timetable
 from restic_manager.domain.instants import slot_text
@@ -43,7 +44,7 @@ from restic_manager.protocol.session import (
 from restic_manager.restic.failures import REMEDIES
 from restic_manager.runtime.signing import is_signed, public_key
 from restic_manager.server import agents, sessions
-from restic_manager.server.store import repos, schedule_checks
+from restic_manager.server.store import repo_secrets, schedule_checks
 from tests.protocol import shapes
 from tests.protocol.shapes import DECODERS
 
@@ -170,7 +171,7 @@ def test_answers_are_those_the_server_gives() -> None:
 
 def test_failures_are_those_the_agent_reports() -> None:
     own = set(re.findall(r"Failure\(\s*code=\"(\w+)\"", source("agent")))
-    assert codes("`code` of a failure") == set(REMEDIES) | own
+    assert codes("`code` of a failure") == set(REMEDIES) | own | {SecretMissingError.default_code}
 
 
 def test_fates_are_all_there() -> None:
@@ -224,7 +225,7 @@ def test_sizes_and_times(what: str, value: float) -> None:
         ("more than 60 s late", planning.ON_TIME.seconds == 60),
         ("set back by up to 2 h", planning.CLOCK_HOLD.seconds == 7_200),
         ("at most 262,144 bytes", schedule_checks.MAX_SPEC_TEXT == 262_144),
-        ("at most 131,072 bytes", repos.MAX_ACCESS_TEXT == 131_072),
+        ("at most 131,072 bytes", repo_secrets.MAX_ACCESS_TEXT == 131_072),
         ("Years 1970 to 9989", (codec._EARLIEST.year, codec._LATEST.year) == (1970, 9990)),
         ("## Joining", agents.DRAIN_SECONDS < sessions.HELLO_SECONDS),
     ],

@@ -525,7 +525,9 @@ async def test_init_with_chunker_and_copy(world: World) -> None:
     assert row.original == first
     # The chunker's polynomial is the same: the same content is the same blobs.
     polynomials = {
-        world.real.run(repo.url, "cat", "config", password=repo.password).split('"chunker_polynomial"')[1].split('"')[1]
+        world.real.run(repo.url, "cat", "config", password=repo.known_password())
+        .split('"chunker_polynomial"')[1]
+        .split('"')[1]
         for repo in (source, second)
     }
     assert len(polynomials) == 1

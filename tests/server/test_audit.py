@@ -100,6 +100,10 @@ async def test_every_change_has_one_row_with_what_was_before_and_after(
         row = await act("repo_add", "POST", "repos", repo, status=201)
         assert row.after["url"] == "rest:http://nas:8000/"
         assert {"repo-password set", "repo-env set"} <= row.after.keys()
+        secrets = {"password": "another-secret", "env_from": {"AWS_REGION": "agent-env:R"}}
+        row = await act("repo_set_secret", "POST", "repos/main/secrets", secrets)
+        assert (row.before["env_from"], row.after["env_from"]) == ("{}", '{"AWS_REGION":"agent-env:R"}')
+        assert "another-secret" not in repr(row)
         row = await act("repo_edit", "PATCH", "repos/main", {"append_only": True})
         assert (row.before, row.after) == ({"append_only": "false"}, {"append_only": "true"})
         row = await act("schedule_add", "POST", "schedules", NIGHTLY, status=201)
@@ -163,6 +167,8 @@ async def test_every_change_has_one_row_with_what_was_before_and_after(
         autojump_clock.autojump_threshold = math.inf  # it is made in a thread, for which virtual time does not wait
         row = await act("certificate_rotate", "POST", "server/certificate/rotate", {"overlap": 3_600})
         assert (row.object, row.before, list(row.after)) == ("the certificate", {}, ["next_pin"])
+        row = await act("key_rotate", "POST", "server/key/rotate")
+        assert (row.object, row.before, row.after) == ("the key", {}, {})
         check = (await door("admin", "GET", "/v1/audit/verify")).json
         assert (check["rows"], check["last"], check["broken"]) == (seq, seq, None)
     assert done == {one.name for one in operations() if one.method != "GET"}

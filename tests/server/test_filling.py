@@ -30,7 +30,7 @@ from restic_manager.domain.specs import (
 from restic_manager.protocol.api import JobRequest, PreviewRequest
 from restic_manager.protocol.messages import CAP_KINDS, CommandRun
 from restic_manager.server.store import host_changes, hosts, repos, schema
-from restic_manager.server.store.repos import MAINTAINER_ENV
+from restic_manager.server.store.repo_secrets import MAINTAINER_ENV
 from tests.server.careful import GOOD, ends, fleet, of_kind, set_repo, well, wish
 from tests.server.world import World
 

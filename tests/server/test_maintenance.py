@@ -14,7 +14,7 @@ from restic_manager.domain.results import CheckStats, RepoStats, UnlockStats, Ve
 from restic_manager.domain.specs import CheckSpec, SnapshotsSpec, StatsSpec, UnlockSpec, VerifySpec
 from restic_manager.protocol.api import MaintenanceRequest, MaintenanceView, RepoView, ScheduleView, SizeView
 from restic_manager.server.api.repo_views import views
-from restic_manager.server.store import events, hosts, repo_changes, repos, sizes, snapshots
+from restic_manager.server.store import events, hosts, repo_changes, repo_secrets, repos, sizes, snapshots
 from restic_manager.server.store.schema import secrets
 from tests.server.listed import ended, snap, snapshot_id, take
 from tests.server.rows import SEALER, START, at
@@ -157,11 +157,13 @@ async def _env(fleet: Api) -> dict[str, str] | None:
     def question(tx: Any) -> dict[str, str] | None:
         row = repos.resolve(tx, "main")
         sealed = tx.execute(
-            select(secrets.c.sealed).where(secrets.c.owner_id == row.id, secrets.c.purpose == repos.MAINTAINER_ENV)
+            select(secrets.c.sealed).where(
+                secrets.c.owner_id == row.id, secrets.c.purpose == repo_secrets.MAINTAINER_ENV
+            )
         ).scalar()
         if sealed is None:
             return None
-        return msgspec.json.decode(SEALER.unseal(row.id, repos.MAINTAINER_ENV, sealed), type=dict[str, str])
+        return msgspec.json.decode(SEALER.unseal(row.id, repo_secrets.MAINTAINER_ENV, sealed), type=dict[str, str])
 
     return await fleet.services.store.read(question)
 

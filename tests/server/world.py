@@ -37,11 +37,13 @@ from restic_manager.protocol.session import frame_hash
 from restic_manager.runtime.clock import DrivenClock
 from restic_manager.runtime.exposure import TlsChoice
 from restic_manager.runtime.tzdata import tzdata_version
-from restic_manager.secrets import Sealer
+from restic_manager.secrets import Sealer, write_keys
 from restic_manager.server.agents import AgentsDoor
 from restic_manager.server.certificates import OwnCertificate
 from restic_manager.server.dispatch import Dispatcher
 from restic_manager.server.hub import Hub
+from restic_manager.server.keys import Keys
+from restic_manager.server.places import KEY_FILE
 from restic_manager.server.services import Services
 from restic_manager.server.store import host_changes, hosts, job_rows, repos, schedule_changes
 from restic_manager.server.store.job_rows import JobRow
@@ -293,6 +295,7 @@ async def open_world(
         store = await stack.enter_async_context(open_store(tmp_path / "server.db", clock=clock, threads=False))
         hub = Hub()
         sealer = Sealer(b"k" * 32)
+        write_keys(tmp_path / KEY_FILE, [b"k" * 32])
         dispatcher = Dispatcher(store=store, hub=hub, clock=clock, sealer=sealer)
         services = Services(
             store=store,
@@ -300,6 +303,7 @@ async def open_world(
             dispatcher=dispatcher,
             clock=clock,
             sealer=sealer,
+            keys=Keys(tmp_path / KEY_FILE, sealer=sealer),
             config=ServerConfig(data_dir=tmp_path, tls=TlsChoice("auto" if tls else "off")),
             started_at=start,
             listening="127.0.0.1:8787",

@@ -58,6 +58,12 @@ class RotateRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     finish: bool = False
 
 
+class KeyView(Struct, frozen=True, kw_only=True):
+    """How many values are sealed with the new key. The key itself is told to nobody."""
+
+    sealed_anew: int
+
+
 class PauseRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Let no slot run: until an instant, for so many seconds, or (neither) until somebody resumes."""
 

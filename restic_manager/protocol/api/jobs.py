@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from msgspec import Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from restic_manager.domain.model import (
     Actor,
@@ -12,8 +12,10 @@ from restic_manager.domain.model import (
     Failure,
     Instant,
     Kind,
+    LongText,
     Progress,
     Seconds,
+    ShortText,
     Spec,
     Status,
 )
@@ -114,6 +116,7 @@ A job that waits a while before it begins is told, too, whenever what it waits f
 class JobRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Do this on the repository now. host: who; null: one that is online and uses it.
 
+    maintainer_env: what the repository's maintainer needs beside what is kept; held in memory until the job is over.
     of_host, of_schedule: names; the spec gets what they are called in restic. A copy's `from_repo` may be a name here.
     """
 
@@ -124,3 +127,4 @@ class JobRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     of_schedule: str | None = None
     time_limit: Seconds | None = None
     lock_wait: Seconds | None = None
+    maintainer_env: Annotated[dict[ShortText, LongText], Meta(max_length=64)] | UnsetType = UNSET

@@ -57,7 +57,7 @@ def with_source(setting: Setting, repo: RepoAccess, source: RepoAccess) -> Setti
     env |= {
         "RESTIC_REPOSITORY": url_with_credentials(repo.url, repo.env),
         "RESTIC_FROM_REPOSITORY": url_with_credentials(source.url, source.env),
-        "RESTIC_FROM_PASSWORD": source.password,
+        "RESTIC_FROM_PASSWORD": source.known_password(),
     }
     return dataclasses.replace(setting, env=env)
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
-_SECRET_FIELDS: Final = frozenset({"password", "env", "maintainer_env"})
+_SECRET_FIELDS: Final = frozenset({"password", "user_password", "env", "maintainer_env"})
 _NUL: Final = str.maketrans({"\0": "\ufffd"})
 
 

@@ -18,6 +18,7 @@ from restic_manager.server.api import (
     host_trust,
     hosts,
     jobs,
+    keys,
     ledger,
     maintenance,
     pauses,
@@ -38,6 +39,7 @@ def operations() -> tuple[Operation, ...]:
     return (
         *status.OPERATIONS,
         *certificate.OPERATIONS,
+        *keys.OPERATIONS,
         *hosts.OPERATIONS,
         *host_trust.OPERATIONS,
         *repos.OPERATIONS,

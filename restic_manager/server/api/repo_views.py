@@ -59,6 +59,8 @@ def views(tx: Connection, rows: Sequence[RepoRow], *, now: datetime) -> list[Rep
                 name=row.name,
                 url=row.url,
                 env_names=row.env_names,
+                password_from=row.password_from,
+                env_from=row.env_from,
                 created_at=row.created_at,
                 schedules=use.schedules,
                 hosts=use.hosts,
@@ -69,6 +71,8 @@ def views(tx: Connection, rows: Sequence[RepoRow], *, now: datetime) -> list[Rep
                 maintainer=hosts.get(row.maintainer_id or ""),
                 maintainer_url=row.maintainer_url,
                 maintainer_env_names=row.maintainer_env_names,
+                maintainer_env_from=row.maintainer_env_from,
+                maintainer_per_job=row.maintainer_per_job,
                 snapshots=counts.get(row.id, 0),
                 listed_at=row.listed_at,
                 list_stale=snapshots.is_stale(row),
@@ -79,6 +83,8 @@ def views(tx: Connection, rows: Sequence[RepoRow], *, now: datetime) -> list[Rep
                 part_read=row.part_read,
                 parts=row.parts,
                 locks_removed=removed.get(row.id, 0),
+                deletion=row.deletion,
+                probed_at=row.probed_at,
                 warnings=tuple(warnings),
             )
         )

@@ -12,11 +12,14 @@ import msgspec
 from msgspec import Meta, Struct
 from sqlalchemy import Connection
 
-from restic_manager.protocol.api import RepoEdit, RepoRequest, RepoView, SizeView
+from restic_manager.protocol.api import RepoEdit, RepoRequest, RepoView, SecretsRequest, SecretsView, SizeView
 from restic_manager.server.api.operations import Call, Operation
 from restic_manager.server.api.repo_views import views
 from restic_manager.server.services import Services
-from restic_manager.server.store import repo_changes, repos, sizes, snapshots
+from restic_manager.server.store import repo_changes, repos, secret_changes, sizes, snapshots
+from restic_manager.server.store.references import names_of
+from restic_manager.server.store.repo_secrets import Login
+from restic_manager.server.store.schema import hosts as host_rows
 
 
 class SizesQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -41,6 +44,9 @@ async def add(services: Services, call: Call[RepoRequest, None]) -> RepoView:
             append_only=request.append_only,
             max_parallel=request.max_parallel,
             chunker_from=request.chunker_from,
+            password_from=request.password_from,
+            env_from=request.env_from,
+            login=Login(request.user, request.user_password, request.user_password_from),
         )
         view = views(tx, [added.repo], now=now)[0]
         return msgspec.structs.replace(view, generated_password=added.generated_password, note=added.note)
@@ -70,6 +76,26 @@ async def edit(services: Services, call: Call[RepoEdit, None]) -> RepoView:
 
     view = await services.store.write(call.act.within(change))
     services.dispatcher.look_everywhere()  # more may be allowed on it at once
+    return view
+
+
+async def set_secrets(services: Services, call: Call[SecretsRequest, None]) -> SecretsView:
+    """Change what opens a repository, and let its hosts hear of it."""
+    now, sealer = services.clock.now(), services.sealer
+
+    def change(tx: Connection) -> tuple[SecretsView, list[str]]:
+        repo = repos.resolve(tx, call.path["ref"])
+        done = secret_changes.set_secrets(tx, repo, call.body, seal=sealer.seal, unseal=sealer.unseal, now=now)
+        names = names_of(tx, host_rows, set(done.hosts))
+        view = SecretsView(
+            changed=done.changed,
+            repo=views(tx, [done.repo], now=now)[0],
+            hosts=tuple(sorted(names.values())),
+        )
+        return view, done.hosts
+
+    view, hosts = await services.store.write(call.act.within(change))
+    services.hub.sets_changed(hosts)
     return view
 
 
@@ -135,6 +161,15 @@ OPERATIONS: Final = (
         handler=edit,
         request=RepoEdit,
         response=RepoView,
+    ),
+    Operation(
+        method="POST",
+        path="/v1/repos/{ref}/secrets",
+        name="repo_set_secret",
+        summary="Change what opens a repository; what is left out stays. Answers with no secret",
+        handler=set_secrets,
+        request=SecretsRequest,
+        response=SecretsView,
     ),
     Operation(
         method="DELETE",

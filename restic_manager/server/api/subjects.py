@@ -45,6 +45,7 @@ _PLACES: Final = (
     ("/v1/pause", "fleet"),
     ("/v1/resume", "fleet"),
     ("/v1/server/certificate", "the certificate"),
+    ("/v1/server/key", "the key"),
 )
 
 

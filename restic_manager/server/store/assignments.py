@@ -30,7 +30,7 @@ from restic_manager.protocol.messages import (
 )
 from restic_manager.server.store import closing, identity, repos, turns
 from restic_manager.server.store.references import chunks
-from restic_manager.server.store.repos import Unseal
+from restic_manager.server.store.repo_secrets import Unseal
 from restic_manager.server.store.schedules import ScheduleRow, row_of
 from restic_manager.server.store.schema import assignments, fates, hosts, schedules
 
@@ -83,12 +83,20 @@ def hosts_of(tx: Connection, schedule_id: str) -> list[str]:
 
 
 def schedule_set(
-    tx: Connection, host_id: str, *, epoch: str, standing_orders: bool, unseal: Unseal, now: datetime
+    tx: Connection,
+    host_id: str,
+    *,
+    epoch: str,
+    standing_orders: bool,
+    unseal: Unseal,
+    now: datetime,
+    references: bool = True,
 ) -> tuple[int, list[Entry], list[Ended]]:
     """Given a host, return the version of its set, every entry of it, and what ended since the version it has applied.
 
     decided_through is never after `now`: a clock that was fast has decided more than it could know. epoch: this
-    store's. standing_orders: whether this agent runs them; only then secrets are opened.
+    store's. standing_orders: whether this agent runs them; only then secrets are opened. references:
+    whether it looks up what they only refer to; it gets no other orders then.
     """
     host = tx.execute(
         select(
@@ -130,13 +138,14 @@ def schedule_set(
         if standing_orders and offline is Offline.RUN:
             if schedule.repo_id not in opened:
                 opened[schedule.repo_id] = repos.access(tx, schedule.repo_id, unseal)
-            order = StandingOrder(
-                spec=schedule.spec,
-                repo=opened[schedule.repo_id],
-                restic_host=host.restic_host,
-                limits=with_lock_wait(schedule.limits, schedule.kind),
-                hooks=schedule.hooks,
-            )
+            if references or not opened[schedule.repo_id].referenced:
+                order = StandingOrder(
+                    spec=schedule.spec,
+                    repo=opened[schedule.repo_id],
+                    restic_host=host.restic_host,
+                    limits=with_lock_wait(schedule.limits, schedule.kind),
+                    hooks=schedule.hooks,
+                )
         entries.append(
             Entry(
                 schedule_id=schedule.id,

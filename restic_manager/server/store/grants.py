@@ -16,7 +16,8 @@ from restic_manager.domain.errors import ManagerError
 from restic_manager.domain.policy import place_of
 from restic_manager.protocol.messages import Joined
 from restic_manager.server.store import repos
-from restic_manager.server.store.repos import RepoRow, Unseal
+from restic_manager.server.store.repo_secrets import Unseal
+from restic_manager.server.store.repos import RepoRow
 from restic_manager.server.store.schema import assignments, invites, schedules
 
 logger = logging.getLogger(__name__)

@@ -63,6 +63,8 @@ def refusing(host_ids: Iterable[str], word: str, told: Mapping[str, Told]) -> tu
         return ()
     shown = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
     return (
-        f"{shown} will refuse {word}: the policy there does not allow it (on the host: restic-manager agent policy "
-        f"allow-kind {word})",
+        (
+            f"{shown} will refuse {word}: the policy there does not allow it (on the host: restic-manager agent policy "
+            f"allow-kind {word})"
+        ),
     )

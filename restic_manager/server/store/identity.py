@@ -51,6 +51,11 @@ def has_key(tx: Connection) -> bool:
     return tx.execute(sqlalchemy.select(server.c.key_check)).scalar_one() is not None
 
 
+def prove_key_anew(tx: Connection, sealer: Sealer) -> None:
+    """Given a sealer that this database was sealed with, let its newest key be the one that proves that."""
+    tx.execute(server.update().values(key_check=sealer.seal(_OWNER, _PURPOSE, _PROOF)))
+
+
 def prove_key(tx: Connection, sealer: Sealer) -> None:
     """Given the sealer at hand, return if this database was sealed with it; the first one is taken as the right one.
 

@@ -7,7 +7,6 @@ maintainer reaches the repository is its own secret. It refuses to know what a m
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import datetime
 from typing import Final, NamedTuple
 
@@ -16,15 +15,15 @@ from msgspec import UNSET, UnsetType
 from sqlalchemy import Connection, select
 
 from restic_manager.domain.errors import ConflictError, InputError
-from restic_manager.domain.model import Kind, RepoAccess
+from restic_manager.domain.model import Kind
 from restic_manager.domain.specs import CheckSpec, ForgetSpec, PruneSpec, Spec, StatsSpec, VerifySpec
 from restic_manager.protocol.api import MaintenanceRequest, RepoEdit, ScheduleEdit, ScheduleRequest
-from restic_manager.restic.checks import check_repo_env, check_repo_url, hide_password
-from restic_manager.server.store import events, hosts, repos, schedule_changes, schedules
+from restic_manager.server.store import events, hosts, repos, schedule_changes, schedules, secret_changes
 from restic_manager.server.store.references import id_of_name
-from restic_manager.server.store.repos import MAINTAINER_ENV, MAX_ACCESS_TEXT, RepoRow, Seal, Unseal
+from restic_manager.server.store.repo_secrets import Seal, Unseal
+from restic_manager.server.store.repos import RepoRow
 from restic_manager.server.store.schedules import ScheduleRow
-from restic_manager.server.store.schema import assignments, secrets
+from restic_manager.server.store.schema import assignments
 from restic_manager.server.store.schema import hosts as host_rows
 from restic_manager.server.store.schema import repos as repo_rows
 from restic_manager.server.store.schema import schedules as schedule_rows
@@ -38,8 +37,6 @@ _SPECS: Final[dict[Kind, Spec]] = {
 }
 MAINTENANCE: Final = tuple(_SPECS)
 """The kinds of maintenance, in the order in which they are told."""
-
-_env: Final = msgspec.json.Decoder(dict[str, str])
 
 
 class Maintained(NamedTuple):
@@ -79,14 +76,15 @@ def maintain(
     Raise InputError naming what cannot be (a timing, a URL, maintenance without a maintainer), NotFoundError for a host
     that is none, ConflictError where another schedule has the name.
     """
-    notes = _access(tx, repo, request, seal=seal, unseal=unseal, now=now)
+    notes = secret_changes.set_maintainer_access(tx, repo, request, seal=seal, unseal=unseal, now=now)
     maintainer = repo.maintainer_id
     if not isinstance(request.maintainer, UnsetType):
         maintainer = hosts.resolve(tx, request.maintainer).id
     if maintainer != repo.maintainer_id:
         tx.execute(repo_rows.update().where(repo_rows.c.id == repo.id).values(maintainer_id=maintainer))
     after = repos.get(tx, repo.id)
-    if maintainer is None and (after.maintainer_url is not None or after.maintainer_env_names):
+    own_way = after.maintainer_env_names or after.maintainer_env_from or after.maintainer_per_job
+    if maintainer is None and (after.maintainer_url is not None or own_way):
         raise InputError(f"say who reaches {repo.name} so: it has no maintainer yet (--maintainer HOST)")
     plan = _Plan(tx, after, now=now, default_zone=default_zone)
     for kind in MAINTENANCE:
@@ -200,56 +198,3 @@ class _Plan:
 
 def _with_parts(known: CheckSpec, wanted: CheckSpec) -> CheckSpec:
     return msgspec.structs.replace(known, read=None, rolling=wanted.rolling)
-
-
-def _access(
-    tx: Connection, repo: RepoRow, request: MaintenanceRequest, *, seal: Seal, unseal: Unseal, now: datetime
-) -> tuple[str, ...]:
-    """Store how the maintainer reaches the repository, a password in its URL among its secrets; return what to tell."""
-    url, env = request.maintainer_url, request.maintainer_env
-    if isinstance(url, UnsetType) and isinstance(env, UnsetType):
-        return ()
-    plain, moved = repo.maintainer_url, {}
-    if not isinstance(url, UnsetType):
-        if url is not None:
-            check_repo_url(url)
-        plain, moved = (None, {}) if url is None else repos.without_credentials(url)
-    given = _known_env(tx, repo.id, unseal) if isinstance(env, UnsetType) else env
-    if not isinstance(env, UnsetType) and (clash := sorted(moved.keys() & env.keys())):
-        shown = hide_password(url) if isinstance(url, str) else ""
-        raise InputError(f"the URL {shown!r} and the variable {clash[0]} both give it: keep only one")
-    everything = {**given, **moved}
-    check_repo_env(everything)
-    whole = RepoAccess(repo_id=repo.id, url=plain or repo.url, password="-", env=everything)  # noqa: S106 - its size counts
-    size = len(msgspec.json.encode(whole))
-    if size > MAX_ACCESS_TEXT // 2:
-        raise InputError(
-            f"the maintainer's URL and variables take {size} bytes: at most {MAX_ACCESS_TEXT // 2} are taken"
-        )
-    tx.execute(
-        repo_rows.update()
-        .where(repo_rows.c.id == repo.id)
-        .values(maintainer_url=plain, maintainer_env_names=_json(sorted(everything)))
-    )
-    tx.execute(secrets.delete().where(secrets.c.owner_id == repo.id, secrets.c.purpose == MAINTAINER_ENV))
-    if everything:
-        sealed = seal(repo.id, MAINTAINER_ENV, msgspec.json.encode(everything))
-        tx.execute(secrets.insert().values(owner_id=repo.id, purpose=MAINTAINER_ENV, sealed=sealed, changed_at=now))
-    if not moved:
-        return ()
-    return (f"the credentials in the URL were moved to the maintainer's sealed variables {_and(sorted(moved))}",)
-
-
-def _known_env(tx: Connection, repo_id: str, unseal: Unseal) -> dict[str, str]:
-    sealed = tx.execute(
-        select(secrets.c.sealed).where(secrets.c.owner_id == repo_id, secrets.c.purpose == MAINTAINER_ENV)
-    ).scalar()
-    return {} if sealed is None else _env.decode(unseal(repo_id, MAINTAINER_ENV, sealed))
-
-
-def _and(names: Iterable[str]) -> str:
-    return " and ".join(names)
-
-
-def _json(value: object) -> str:
-    return msgspec.json.encode(value).decode()

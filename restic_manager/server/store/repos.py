@@ -1,17 +1,15 @@
-"""Repositories and their secrets. Owns the tables `repos` and `secrets`: what may be added, what opens a repository.
+"""Repositories. Owns the table `repos`: what may be added, what uses one, when one may go.
 
-Secrets go in sealed and come out only in `access`, which is what travels to a host. A password inside a URL is moved to
-the sealed variables. Removal is soft, and keeps the sealed password: it may be the only copy there is. It refuses to
-know who asks, and how restic is run.
+What opens one is `repo_secrets`; it comes out only in `access`, which is what travels to a host. Removal is soft, and
+keeps the sealed password: it may be the only copy there is. It refuses to know who asks, and how restic is run.
 """
 
 from __future__ import annotations
 
 import secrets as random
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final, NamedTuple
-from urllib.parse import unquote, urlsplit, urlunsplit
 
 import msgspec
 from msgspec import Struct
@@ -21,28 +19,18 @@ from restic_manager.domain.errors import ConflictError, InputError, NotFoundErro
 from restic_manager.domain.model import Kind, RepoAccess, Status, new_id
 from restic_manager.domain.names import check_name
 from restic_manager.protocol.api import DEFAULT_MAX_PARALLEL
-from restic_manager.restic.checks import check_password, check_repo_env, check_repo_url, hide_password
-from restic_manager.server.store import events
+from restic_manager.server.store import events, repo_secrets
 from restic_manager.server.store.references import refuse_taken_name, resolve_id
-from restic_manager.server.store.schema import assignments, hosts, jobs, repos, schedules, secrets
+from restic_manager.server.store.repo_secrets import Login, Opening, Seal, Unseal
+from restic_manager.server.store.schema import assignments, hosts, jobs, repos, schedules
 
-Seal = Callable[[str, str, bytes], bytes]
-Unseal = Callable[[str, str, bytes], bytes]
-
-MAX_ACCESS_TEXT: Final = 128 << 10
-"""Most bytes of JSON that a repository's access may take: with a spec beside it, it has to fit in one message."""
-
-MAINTAINER_ENV: Final = "repo-maintainer-env"
-"""The purpose under which the maintainer's own variables are sealed."""
-
-_PASSWORD: Final = "repo-password"  # noqa: S105 - the purpose's name
-_ENV: Final = "repo-env"
-_env = msgspec.json.Decoder(dict[str, str])
 _names = msgspec.json.Decoder(tuple[str, ...])
-
+_maps = msgspec.json.Decoder(dict[str, str])
 
 _BY_ID = select(repos).where(repos.c.id == bindparam("repo_id"))
-_SECRETS = select(secrets.c.purpose, secrets.c.sealed).where(secrets.c.owner_id == bindparam("owner_id"))
+
+
+NO_LOGIN: Final = Login()
 
 
 class RepoRow(Struct, frozen=True, kw_only=True):
@@ -52,6 +40,8 @@ class RepoRow(Struct, frozen=True, kw_only=True):
     name: str
     url: str
     env_names: tuple[str, ...]
+    password_from: str | None = None
+    env_from: dict[str, str] = {}
     created_at: datetime
     removed_at: datetime | None
     append_only: bool = False
@@ -60,10 +50,14 @@ class RepoRow(Struct, frozen=True, kw_only=True):
     maintainer_id: str | None = None
     maintainer_url: str | None = None
     maintainer_env_names: tuple[str, ...] = ()
+    maintainer_env_from: dict[str, str] = {}
+    maintainer_per_job: bool = False
     part_read: int | None = None
     parts: int | None = None
     listed_at: datetime | None = None
     changed_at: datetime | None = None
+    deletion: str | None = None
+    probed_at: datetime | None = None
 
 
 class RepoUse(NamedTuple):
@@ -94,103 +88,61 @@ def add(
     append_only: bool = False,
     max_parallel: int = DEFAULT_MAX_PARALLEL,
     chunker_from: str | None = None,
+    password_from: str | None = None,
+    env_from: Mapping[str, str] | None = None,
+    login: Login = NO_LOGIN,
 ) -> Added:
-    """Given a repository and its secrets, store it; without a password, make one.
+    """Given a repository and what opens it, store it; without a password and a reference to one, make one.
 
-    chunker_from: by its name or id. Raise InputError naming what cannot be used (never showing a secret),
-    ConflictError for a name in use, NotFoundError for a repository to take the chunker's parameters from that is none.
+    chunker_from: by its name or id. login: at the place where it is kept. Raise InputError naming what cannot be used
+    (never showing a secret), ConflictError for a name in use, NotFoundError for a repository to take the chunker's
+    parameters from that is none.
     """
     check_name(name, "repository")
     refuse_taken_name(tx, repos, name, "repository")
-    check_repo_url(url)
-    plain_url, moved = without_credentials(url)
-    if clash := sorted(moved.keys() & env.keys()):
-        raise InputError(f"the URL {hide_password(url)!r} and the variable {clash[0]} both give it: keep only one")
-    everything = {**env, **moved}
-    check_repo_env(everything)
-    generated = random.token_urlsafe(32) if password is None else None
-    final = generated if password is None else password
-    check_password(final or "")
-    row = RepoRow(
-        id=new_id(),
-        name=name,
-        url=plain_url,
-        env_names=tuple(sorted(everything)),
-        created_at=now,
-        removed_at=None,
-        append_only=append_only,
-        max_parallel=max_parallel,
-        chunker_from=None if chunker_from is None else resolve(tx, chunker_from).id,
+    if password is not None and password_from is not None:
+        raise InputError("the password is given, and comes from the host as well: keep only one")
+    generated = random.token_urlsafe(32) if password is None and password_from is None else None
+    opening = Opening(
+        password=generated or password, password_from=password_from, env=env, env_from=dict(env_from or {})
     )
-    size = len(msgspec.json.encode(RepoAccess(repo_id=row.id, url=plain_url, password=final or "", env=everything)))
-    if size > MAX_ACCESS_TEXT:
-        raise InputError(f"the URL and variables of {name} take {size} bytes: at most {MAX_ACCESS_TEXT} are taken")
+    plain_url, opening, moved = repo_secrets.with_url_login(url, opening)
+    opening = repo_secrets.with_login(plain_url, opening, login)
+    repo_secrets.check(opening, url=plain_url, whose=name)
+    repo_id = new_id()
     tx.execute(
         repos.insert().values(
-            id=row.id,
+            id=repo_id,
             name=name,
             url=plain_url,
-            env_names=msgspec.json.encode(row.env_names).decode(),
             created_at=now,
             append_only=append_only,
             max_parallel=max_parallel,
-            chunker_from=row.chunker_from,
+            chunker_from=None if chunker_from is None else resolve(tx, chunker_from).id,
         )
     )
-    sealed = {_PASSWORD: (final or "").encode(), _ENV: msgspec.json.encode(everything)}
-    for purpose, plaintext in sealed.items():
-        tx.execute(
-            secrets.insert().values(
-                owner_id=row.id, purpose=purpose, sealed=seal(row.id, purpose, plaintext), changed_at=now
-            )
-        )
+    repo_secrets.store(tx, repo_id, opening, seal=seal, now=now)
     events.record(tx, now=now, actor="operator", what="repo_added", detail=f"repository {name} at {plain_url}")
     note = None
     if moved:
-        note = f"the credentials in the URL were moved to the sealed variables {' and '.join(sorted(moved))}"
-    return Added(row, generated, note)
+        note = f"the credentials in the URL were moved to the sealed variables {' and '.join(moved)}"
+    return Added(get(tx, repo_id), generated, note)
 
 
-def without_credentials(url: str) -> tuple[str, dict[str, str]]:
-    """Given a checked URL, return it without user and password, and the variables that restic finds those in.
-
-    Raise InputError for a password in a URL whose scheme has no such variables.
-    """
-    if url.startswith("rest:"):
-        parts = urlsplit(url.removeprefix("rest:"))
-        userinfo, at, host = parts.netloc.rpartition("@")
-        if not at:
-            return url, {}
-        user, _, password = userinfo.partition(":")
-        moved = {"RESTIC_REST_USERNAME": unquote(user), "RESTIC_REST_PASSWORD": unquote(password)}
-        return "rest:" + urlunsplit(parts._replace(netloc=host)), {
-            name: value for name, value in moved.items() if value
-        }
-    if hide_password(url) != url:
-        raise InputError(
-            f"the repository URL {hide_password(url)!r} has a password in it: leave it out and give it as a variable "
-            "(--env-file)"
-        )
-    return url, {}
-
-
-def access(tx: Connection, repo_id: str, unseal: Unseal, *, maintaining: bool = False) -> RepoAccess:
+def access(
+    tx: Connection, repo_id: str, unseal: Unseal, *, maintaining: bool = False, per_job: Mapping[str, str] | None = None
+) -> RepoAccess:
     """Given a repository (removed ones too), return what restic needs to open it; raise NotFoundError if unknown.
 
-    maintaining: as its maintainer reaches it, who can do there what the others cannot.
+    maintaining, per_job: as `repo_secrets.access`. Raise KeyError if its secrets are gone.
     """
-    repo = get(tx, repo_id)
-    found = tx.execute(_SECRETS, {"owner_id": repo_id}).all()
-    sealed = {row.purpose: row.sealed for row in found}
-    env = _env.decode(unseal(repo_id, _ENV, sealed[_ENV]))
-    if maintaining and MAINTAINER_ENV in sealed:
-        env |= _env.decode(unseal(repo_id, MAINTAINER_ENV, sealed[MAINTAINER_ENV]))
-    return RepoAccess(
-        repo_id=repo_id,
-        url=repo.maintainer_url or repo.url if maintaining else repo.url,
-        password=unseal(repo_id, _PASSWORD, sealed[_PASSWORD]).decode(),
-        env=env,
-    )
+    get(tx, repo_id)
+    return repo_secrets.access(tx, repo_id, unseal, maintaining=maintaining, per_job=per_job)
+
+
+def is_maintaining(repo: RepoRow, host_id: str, kind: Kind) -> bool:
+    """Given who is to do what on a repository, return whether that is done as its maintainer, who may delete there."""
+    return kind.exclusive and host_id == repo.maintainer_id
 
 
 def get(tx: Connection, repo_id: str) -> RepoRow:
@@ -276,4 +228,5 @@ def _grouped(rows: Any) -> dict[str, tuple[str, ...]]:
 
 def _row(row: Any) -> RepoRow:
     lists = {name: _names.decode(row[name]) for name in ("env_names", "maintainer_env_names")}
-    return RepoRow(**{**row, **lists})
+    maps = {name: _maps.decode(row[name]) for name in ("env_from", "maintainer_env_from")}
+    return RepoRow(**{**row, **lists, **maps})

@@ -209,6 +209,13 @@ repos = Table(
     Column("parts", Integer),
     Column("listed_at", Moment),  # its snapshots are known as they were then
     Column("changed_at", Moment),  # a job that may have changed them ended then
+    # References (`domain.references`): where on the hosts the password stands, and variables, as a JSON object by name.
+    Column("password_from", Text),
+    Column("env_from", Text, nullable=False, server_default="{}"),
+    Column("maintainer_env_from", Text, nullable=False, server_default="{}"),
+    Column("maintainer_per_job", Boolean, nullable=False, server_default="0"),  # the rest comes with each job, unkept
+    Column("deletion", String(16)),  # what a probe found of its hosts' deleting there: refused or possible
+    Column("probed_at", Moment),
 )
 Index("ix_repos_name", repos.c.name)
 

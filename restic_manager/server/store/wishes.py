@@ -5,7 +5,7 @@ Everything is checked before anything is stored. Who is there is an argument; wh
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -17,7 +17,7 @@ from restic_manager.domain.model import Actor, Kind, Limits, Spec, kind_of, new_
 from restic_manager.domain.specs import BackupSpec, CopySpec, ForgetSpec, InitSpec
 from restic_manager.protocol.api import JobRequest
 from restic_manager.protocol.messages import CAP_KINDS
-from restic_manager.restic.checks import check_wish
+from restic_manager.restic.checks import check_repo_env, check_wish
 from restic_manager.server.store import assignments, filling, hosts, inits, job_rows, jobs, relisting, repos, schedules
 from restic_manager.server.store import snapshots as snapshot_rows
 from restic_manager.server.store.hosts import HostRow
@@ -54,6 +54,21 @@ def ask(tx: Connection, request: JobRequest, *, online: Container[str], now: dat
         now=now,
         limits=Limits(time_limit=request.time_limit, lock_wait=request.lock_wait),
     )
+
+
+def check_login(tx: Connection, job: JobRow, login: Mapping[str, str]) -> None:
+    """Given a job and the login that came with it, raise InputError unless it is the maintainer's work and can be used.
+
+    Never shows it.
+    """
+    repo = repos.get(tx, job.repo_id)
+    if not repos.is_maintaining(repo, job.host_id, job.kind):
+        who = "nobody" if repo.maintainer_id is None else hosts.get(tx, repo.maintainer_id).name
+        raise InputError(
+            f"a login of its own is for what the maintainer of {repo.name} does ({who}): a {job.kind} by "
+            f"{hosts.get(tx, job.host_id).name} is not that. Leave it out, or name the maintainer"
+        )
+    check_repo_env(login)
 
 
 def preview_forget(
