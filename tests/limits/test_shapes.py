@@ -14,6 +14,7 @@ import msgspec
 import pytest
 from msgspec import inspect as mi
 
+from restic_manager.domain.model import RepoAccess
 from restic_manager.protocol import codec
 from restic_manager.protocol.codec import WireError
 from restic_manager.protocol.messages import Entry
@@ -32,12 +33,18 @@ ONLY_BY_THE_FRAME: Final = {
 what a repository says, and of which the server keeps listings.MAX_TEXT.
 """
 
+ONE_OF: Final[dict[type, dict[str, Any]]] = {RepoAccess: {"password": "x"}}
+"""What has to be there though no single field of it has to."""
+INSTEAD: Final = {"password_from": "password"}
+"""Of two fields only one may be there."""
+
 
 def minimal(type_: mi.Type) -> Any:  # noqa: C901, PLR0911, PLR0912 - one case a kind of JSON value
     """Return a value of this type, as plain data, with nothing in it that need not be."""
     match type_:
         case mi.StructType(cls=cls, fields=fields):
             tag = {cls.__struct_config__.tag_field: cls.__struct_config__.tag} if cls.__struct_config__.tag else {}
+            tag |= ONE_OF.get(cls, {})
             return tag | {field.encode_name: minimal(field.type) for field in fields if field.required}
         case mi.UnionType(types=types):
             return None if any(isinstance(one, mi.NoneType) for one in types) else minimal(types[0])
@@ -85,8 +92,9 @@ def edges(type_: mi.Type, where: str) -> Iterator[Case]:  # noqa: C901, PLR0912 
         case mi.StructType(fields=fields):
             base = minimal(type_)
             for field in fields:
+                others = base if field.name not in INSTEAD else base | {INSTEAD[field.name]: None}
                 for place, at, past in edges(field.type, f"{where}.{field.encode_name}"):
-                    yield place, base | {field.encode_name: at}, base | {field.encode_name: past}
+                    yield place, others | {field.encode_name: at}, others | {field.encode_name: past}
         case mi.UnionType(types=types):
             for one in types:
                 kind = one.cls.__struct_config__.tag if isinstance(one, mi.StructType) else None
