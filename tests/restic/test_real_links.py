@@ -1,4 +1,4 @@
-"""What a restore does with symbolic links that its target holds already: the facts that the policy of hosts rests on."""
+"""What a restore does with symbolic links that its target holds already: facts that the policy of hosts rests on."""
 
 from __future__ import annotations
 
