@@ -42,17 +42,15 @@ def warnings(
     """Given a schedule, the ids of its hosts and what hosts have told, return who will refuse its jobs, or the forget
     after them, in a sentence each.
 
-    What a repository's maintainer does for the others is asked of the maintainer.
+    In an append-only repository its maintainer forgets for the others.
     """
     asked = list(running)
     found = refusing(asked, kind_word(schedule.spec), told)
     if schedule.retention is None:
         return found
     repo = repos.get(tx, schedule.repo_id)
-    if repo.maintainer_id is not None:
-        asked = [repo.maintainer_id]
-    elif repo.append_only:
-        asked = []
+    if repo.append_only:
+        asked = [] if repo.maintainer_id is None else [repo.maintainer_id]
     return (*found, *refusing(asked, "forget", told))
 
 
@@ -62,9 +60,5 @@ def refusing(host_ids: Iterable[str], word: str, told: Mapping[str, Told]) -> tu
     if not names:
         return ()
     shown = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
-    return (
-        (
-            f"{shown} will refuse {word}: the policy there does not allow it (on the host: restic-manager agent policy "
-            f"allow-kind {word})"
-        ),
-    )
+    said = f"{shown} will refuse {word}: the policy there does not allow it"
+    return (f"{said} (on the host: restic-manager agent policy allow-kind {word})",)
