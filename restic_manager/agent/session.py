@@ -35,6 +35,7 @@ from restic_manager.protocol.messages import (
     CAP_HOOKS,
     CAP_KINDS,
     CAP_PINS,
+    CAP_PROBE,
     CAP_RECOVER,
     CAP_REFERENCES,
     CAP_ROWS,
@@ -205,7 +206,7 @@ class Session:
         await link.send(
             Hello(
                 protocol=PROTOCOL_VERSION,
-                capabilities=(CAP_KINDS, CAP_HOOKS, CAP_REFERENCES, *orders, *((CAP_PINS,) if pins else ())),
+                capabilities=(CAP_KINDS, CAP_HOOKS, CAP_REFERENCES, CAP_PROBE, *orders, *((CAP_PINS,) if pins else ())),
                 pins=pins,
                 kinds=restic.kinds,
                 agent_version=__version__,

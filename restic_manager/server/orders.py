@@ -15,7 +15,7 @@ from restic_manager.domain.errors import ConflictError, ManagerError, NotFoundEr
 from restic_manager.domain.lock_waits import with_lock_wait
 from restic_manager.domain.meaning import other_repo
 from restic_manager.domain.model import Failure, Kind, RepoAccess, Status
-from restic_manager.protocol.messages import CAP_KINDS, CAP_REFERENCES, CommandRun
+from restic_manager.protocol.messages import CAP_KINDS, CAP_PROBE, CAP_REFERENCES, CommandRun
 from restic_manager.restic.checks import check_source
 from restic_manager.server.per_job import PerJob
 from restic_manager.server.store import filling, hosts, job_rows, jobs, repos
@@ -54,6 +54,10 @@ def fill_orders(tx: Connection, orders: Iterable[Order]) -> tuple[list[Order], l
         job = order.job
         if job.kind not in _EVERY_AGENT and not hosts.has_capability(tx, job.host_id, CAP_KINDS):
             message = f"the agent of this host knows backup and init only, no {job.kind}: update restic-manager there"
+            unfilled.append((job, Failure(code="agent_too_old", message=message)))
+            continue
+        if job.kind is Kind.PROBE and not hosts.has_capability(tx, job.host_id, CAP_PROBE):
+            message = "the agent of this host does not know how to try that: update restic-manager there"
             unfilled.append((job, Failure(code="agent_too_old", message=message)))
             continue
         try:
