@@ -37,7 +37,7 @@ def run(
         typer.Argument(
             metavar="KIND",
             help="backup, forget, prune, check, verify, stats, copy, unlock, restore, tag, ls, find, diff, snapshots,"
-            " locks, dump or init.",
+            " locks, dump, probe or init.",
             show_default=False,
         ),
     ],

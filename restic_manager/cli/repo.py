@@ -153,7 +153,7 @@ def show(operator: Operator, name: NameArgument) -> None:
     if operator.as_json:
         operator.screen.data(repo)
         return
-    from restic_manager.cli.repo_upkeep import checked_words
+    from restic_manager.cli.repo_upkeep import checked_words, probed_words
 
     now = operator.now()
     snapshots = ""
@@ -167,6 +167,7 @@ def show(operator: Operator, name: NameArgument) -> None:
             ("URL", repo.url),
             *secret_fields(repo),
             ("Append-only", "yes: its hosts cannot delete there" if repo.append_only else ""),
+            ("Deleting", probed_words(repo, now)),
             ("At once", f"at most {repo.max_parallel} jobs, and alone what has to be"),
             ("Chunker of", repo.chunker_from or ""),
             ("Added", moment(repo.created_at, now)),

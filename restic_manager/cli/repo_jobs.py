@@ -1,4 +1,7 @@
-"""`repo locks`, `unlock`, `stats` and `copy`: what is done to a whole repository by a job. Owns their options."""
+"""`repo locks`, `unlock`, `probe`, `stats` and `copy`: what is done to a whole repository by a job.
+
+Owns their options.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +25,7 @@ def add_jobs(app: typer.Typer) -> None:
     """Given the commands of `repo`, add these."""
     operator_command(app, "locks", examples="restic-manager repo locks main")(locks)
     operator_command(app, "unlock", examples="restic-manager repo unlock main")(unlock)
+    operator_command(app, "probe", examples="restic-manager repo probe nas --host web1")(probe)
     operator_command(
         app,
         "stats",
@@ -102,6 +106,33 @@ def unlock(
     job = asked(operator, JobRequest(spec=spec, repo=name, host=host))
     (job,), code = wait_for(operator, [job])
     _say(operator, job, waited=True)
+    return code
+
+
+def probe(operator: Operator, name: NameArgument, *, host: HostOption = None) -> int | None:
+    """Find out whether hosts could delete in a repository: append-only is worth what the storage refuses.
+
+    A host makes a snapshot of one small file for it and tries to forget it again, with the login that every host has.
+    Nothing else is touched. Where that is refused, as it should be, the small snapshot stays and is used again.
+    """
+    from restic_manager.cli.listing import asked
+    from restic_manager.cli.progress import ending, wait_for
+    from restic_manager.domain.results import ProbeStats
+    from restic_manager.domain.specs import ProbeSpec
+    from restic_manager.protocol.api import JobRequest
+
+    job = asked(operator, JobRequest(spec=ProbeSpec(), repo=name, host=host))
+    (job,), code = wait_for(operator, [job])
+    if operator.as_json:
+        operator.screen.data(job)
+        return code
+    found = job.result.deletion if isinstance(job.result, ProbeStats) else "unknown"
+    said = {
+        "refused": f"{name}: {job.host} cannot delete there, its storage refuses",
+        "possible": f"{name}: {job.host} CAN delete there: who has that host has the backups",
+        "unknown": f"{name}: not known: {ending(job)}",
+    }
+    operator.screen.say(said[found])
     return code
 
 

@@ -162,6 +162,12 @@ def checked_words(repo: RepoView, now: datetime) -> str:
     return f"{words}, {read}" if words else read
 
 
+def probed_words(repo: RepoView, now: datetime) -> str:
+    """Given a repository, return what the last probe found of its hosts' deleting there."""
+    words = {"refused": "refused", "possible": "possible", "unknown": "not known"}.get(repo.deletion or "", "")
+    return f"{words} to its hosts, tried {when(repo.probed_at, now)}" if words else ""
+
+
 def _request(
     given: dict[str, str | None], more: dict[str, Any], *, env_file: str | None, subset: str | None
 ) -> MaintenanceRequest | None:

@@ -11,6 +11,7 @@ from restic_manager.domain.results import (
     ForgetStats,
     ListStats,
     LockedBy,
+    ProbeStats,
     PruneStats,
     RepoStats,
     RestoreStats,
@@ -24,7 +25,7 @@ _MOST = 20
 """So many damaged files, differences and locks are shown; the rest is counted (`--json` has all that is known)."""
 
 
-def result_words(result: Result) -> str:  # noqa: C901, PLR0911 - one sentence a kind
+def result_words(result: Result) -> str:  # noqa: C901, PLR0911, PLR0912 - one sentence a kind
     """Given a job's result, return it in one sentence."""
     match result:
         case ForgetStats():
@@ -51,6 +52,12 @@ def result_words(result: Result) -> str:  # noqa: C901, PLR0911 - one sentence a
             return f"{amount(result.changed, 'snapshot')} changed"
         case ListStats():
             return amount(result.rows, "row")
+        case ProbeStats():
+            return {
+                "refused": "deleting is refused there",
+                "possible": "hosts can delete there",
+                "unknown": "whether hosts can delete is not known",
+            }[result.deletion]
         case LockedBy():
             return f"{amount(len(result.locks), 'lock')} in the way"
 

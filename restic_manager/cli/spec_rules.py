@@ -24,6 +24,7 @@ from restic_manager.domain.specs import (
     InitSpec,
     LocksSpec,
     LsSpec,
+    ProbeSpec,
     PruneSpec,
     RestoreSpec,
     SnapshotsSpec,
@@ -51,8 +52,9 @@ SPECS: Final[dict[Kind, type[Any]]] = {
     Kind.SNAPSHOTS: SnapshotsSpec,
     Kind.LOCKS: LocksSpec,
     Kind.DUMP: DumpSpec,
+    Kind.PROBE: ProbeSpec,
 }
-NEVER_SCHEDULED: Final = frozenset({Kind.INIT, Kind.LOCKS, Kind.DUMP})
+NEVER_SCHEDULED: Final = frozenset({Kind.INIT, Kind.LOCKS, Kind.DUMP, Kind.PROBE})
 _WORKING: Final = (Kind.BACKUP, Kind.PRUNE, Kind.CHECK, Kind.STATS, Kind.RESTORE, Kind.VERIFY, Kind.COPY)
 _SNAPSHOT: Final = re.compile(r"[0-9a-f]{8,64}")
 MANY: Final = frozenset({Kind.FORGET, Kind.STATS, Kind.COPY, Kind.FIND, Kind.TAG})

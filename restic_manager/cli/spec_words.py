@@ -20,6 +20,7 @@ from restic_manager.domain.specs import (
     LocksSpec,
     LsSpec,
     Part,
+    ProbeSpec,
     PruneSpec,
     RestoreSpec,
     SnapshotsSpec,
@@ -177,6 +178,8 @@ def doing(spec: Spec, repo: str) -> str:  # noqa: C901, PLR0911, PLR0912 - one s
             return f"{' and '.join(changes)}: {which}{_of(spec.restic_host)} in {repo}"
         case SnapshotsSpec():
             return f"lists the snapshots of {repo}"
+        case ProbeSpec():
+            return f"tries whether it could delete in {repo}"
         case LocksSpec():
             return f"lists the locks of {repo}"
         case _:

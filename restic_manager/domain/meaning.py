@@ -17,6 +17,7 @@ from restic_manager.domain.specs import (
     InitSpec,
     LocksSpec,
     LsSpec,
+    ProbeSpec,
     RestoreSpec,
     TagSpec,
     UnlockSpec,
@@ -26,6 +27,7 @@ from restic_manager.domain.specs import (
 UNSCHEDULED = {
     Kind.INIT: "a repository is created once: create it with `restic-manager repo init`",
     Kind.LOCKS: "locks are looked at when somebody asks: `restic-manager repo locks`",
+    Kind.PROBE: "whether hosts could delete is tried when somebody asks: `restic-manager repo probe`",
     Kind.DUMP: "one file is read when somebody wants it: `restic-manager restore --stdout`",
 }
 """The kinds that no schedule has, and what to do instead."""
@@ -57,7 +59,7 @@ def aimed(spec: Spec, restic_host: str) -> Spec:
 
 def check_scheduled(spec: Spec, kind: Kind) -> None:
     """Given a spec for a schedule, raise InputError if no schedule can have it."""
-    if isinstance(spec, InitSpec | LocksSpec | DumpSpec):
+    if isinstance(spec, InitSpec | LocksSpec | DumpSpec | ProbeSpec):
         raise InputError(f"{kind} cannot be scheduled: {UNSCHEDULED[kind]}")
     if isinstance(spec, UnlockSpec) and spec.remove_all:
         raise InputError("removing all locks, living ones too, is for a person to say: `restic-manager repo unlock`")

@@ -80,6 +80,7 @@ class Kind(StrEnum):
     SNAPSHOTS = "snapshots"
     LOCKS = "locks"
     DUMP = "dump"
+    PROBE = "probe"
 
     @property
     def heavy(self) -> bool:
@@ -89,7 +90,7 @@ class Kind(StrEnum):
     @property
     def exclusive(self) -> bool:
         """Whether nothing else of ours may touch the repository meanwhile: restic locks it alone for these."""
-        return self in {Kind.INIT, Kind.FORGET, Kind.PRUNE, Kind.CHECK, Kind.TAG}
+        return self in {Kind.INIT, Kind.FORGET, Kind.PRUNE, Kind.CHECK, Kind.TAG, Kind.PROBE}
 
     @property
     def reading(self) -> bool:

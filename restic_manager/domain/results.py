@@ -154,6 +154,12 @@ class TagStats(Struct, frozen=True, kw_only=True, tag="tag", tag_field="kind"):
     changed: Count = 0
 
 
+class ProbeStats(Struct, frozen=True, kw_only=True, tag="probe", tag_field="kind"):
+    """Whether a host could delete in the repository: the storage refused it, or it was done, or that is not known."""
+
+    deletion: Literal["refused", "possible", "unknown"]
+
+
 class Lock(Struct, frozen=True, kw_only=True):
     """One lock on a repository: who took it, where and when, by its own word (restic takes it anew every 5 minutes).
 
@@ -187,6 +193,7 @@ Result = (
     | DiffStats
     | TagStats
     | LockedBy
+    | ProbeStats
 )
 """What an outcome says beside its status; the `kind` field is the tag."""
 

@@ -255,6 +255,10 @@ class DumpSpec(Struct, frozen=True, kw_only=True, tag="dump", tag_field="kind"):
     limit: Bytes = 64 << 20
 
 
+class ProbeSpec(Struct, frozen=True, kw_only=True, tag="probe", tag_field="kind"):
+    """Find out whether this host could delete in the repository, by trying it on a snapshot made for that alone."""
+
+
 Spec = (
     BackupSpec
     | InitSpec
@@ -273,6 +277,7 @@ Spec = (
     | SnapshotsSpec
     | LocksSpec
     | DumpSpec
+    | ProbeSpec
 )
 """What a job does, typed per kind; the `kind` field is the tag. Further kinds join this union."""
 

@@ -24,6 +24,7 @@ from restic_manager.domain.specs import (
     ForgetSpec,
     LocksSpec,
     LsSpec,
+    ProbeSpec,
     PruneSpec,
     RestoreSpec,
     SnapshotsSpec,
@@ -45,6 +46,7 @@ from restic_manager.restic.forgetting import forget, forget_named, missing_snaps
 from restic_manager.restic.locking import list_locks
 from restic_manager.restic.newest import name_snapshots
 from restic_manager.restic.output import Heard
+from restic_manager.restic.probing import probe
 from restic_manager.restic.proving import verify
 from restic_manager.restic.spec_checks import NewestSpec
 from restic_manager.restic.verdict import classify, failure
@@ -67,6 +69,7 @@ OtherSpec = (
     | SnapshotsSpec
     | LocksSpec
     | DumpSpec
+    | ProbeSpec
 )
 """Every spec but those of backup and init."""
 
@@ -117,6 +120,8 @@ async def carry_out(work: Work, spec: OtherSpec) -> Outcome:  # noqa: C901, PLR0
             return await list_locks(work)
         case DumpSpec():
             return await dump(work, spec)
+        case ProbeSpec():
+            return await probe(work)
 
 
 async def _unlock(work: Work, spec: UnlockSpec) -> Outcome:

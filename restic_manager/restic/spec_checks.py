@@ -29,6 +29,7 @@ from restic_manager.domain.specs import (
     InitSpec,
     LocksSpec,
     LsSpec,
+    ProbeSpec,
     PruneSpec,
     RestoreSpec,
     SnapshotsSpec,
@@ -90,7 +91,7 @@ def _check(spec: Spec) -> None:  # noqa: C901, PLR0912 - one case a kind
     _check_tuning(getattr(spec, "tuning", None), reads_files=isinstance(spec, BackupSpec))
     _check_filter(getattr(spec, "restic_host", None), getattr(spec, "schedule_id", None))
     match spec:
-        case InitSpec() | PruneSpec() | UnlockSpec() | SnapshotsSpec() | LocksSpec():
+        case InitSpec() | PruneSpec() | UnlockSpec() | SnapshotsSpec() | LocksSpec() | ProbeSpec():
             return
         case BackupSpec():
             _check_backup(spec)

@@ -16,7 +16,7 @@ from restic_manager.domain.lock_waits import with_lock_wait
 from restic_manager.domain.meaning import other_repo
 from restic_manager.domain.model import Failure, Kind, RepoAccess, Status
 from restic_manager.domain.specs import needs_programs
-from restic_manager.protocol.messages import CAP_HOOKS, CAP_KINDS, CAP_REFERENCES, CommandRun
+from restic_manager.protocol.messages import CAP_HOOKS, CAP_KINDS, CAP_PROBE, CAP_REFERENCES, CommandRun
 from restic_manager.restic.checks import check_source
 from restic_manager.server.per_job import PerJob
 from restic_manager.server.store import filling, hosts, job_rows, jobs, repos, schedules
@@ -60,6 +60,10 @@ def fill_orders(tx: Connection, orders: Iterable[Order]) -> tuple[list[Order], l
         needs = needs_programs(job.spec) or schedules.hooks_of(tx, job.schedule_id, job.kind) is not None
         if needs and not hosts.has_capability(tx, job.host_id, CAP_HOOKS):
             message = "the agent of this host runs no hooks and saves no command's output: update restic-manager there"
+            unfilled.append((job, Failure(code="agent_too_old", message=message)))
+            continue
+        if job.kind is Kind.PROBE and not hosts.has_capability(tx, job.host_id, CAP_PROBE):
+            message = "the agent of this host does not know how to try that: update restic-manager there"
             unfilled.append((job, Failure(code="agent_too_old", message=message)))
             continue
         try:

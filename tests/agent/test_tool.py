@@ -25,6 +25,7 @@ EVERY: Final[dict[Kind, Spec]] = {
 """Of each kind the plain sample, which comes first there."""
 FIRST: Final = {
     Kind.TAG: "snapshots",
+    Kind.PROBE: "snapshots",
     Kind.VERIFY: "ls",
     Kind.LOCKS: "list",
     Kind.DUMP: "ls",

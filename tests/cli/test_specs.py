@@ -215,7 +215,7 @@ def test_a_part_in_a_schedule_is_the_next_one_each_time() -> None:
     assert made(Kind.CHECK, scheduled=True, read_data_subset="1/28") == CheckSpec(rolling=28)
     assert edited(CheckSpec(rolling=28), {"read": None, "rolling": None}) == CheckSpec()
     for kind in NEVER_SCHEDULED:
-        assert kind in {Kind.INIT, Kind.LOCKS, Kind.DUMP}
+        assert kind in {Kind.INIT, Kind.LOCKS, Kind.DUMP, Kind.PROBE}
 
 
 def test_an_edit_changes_what_it_names_and_none_takes_away() -> None:

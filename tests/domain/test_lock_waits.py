@@ -12,7 +12,7 @@ from restic_manager.domain.model import Kind, Limits
     ("wait", "kinds"),
     [
         (300, {Kind.BACKUP, Kind.RESTORE, Kind.VERIFY, Kind.COPY}),
-        (60, {Kind.FORGET, Kind.PRUNE, Kind.CHECK, Kind.TAG}),
+        (60, {Kind.FORGET, Kind.PRUNE, Kind.CHECK, Kind.TAG, Kind.PROBE}),
         (30, {Kind.SNAPSHOTS, Kind.LS, Kind.FIND, Kind.DIFF, Kind.STATS, Kind.DUMP}),
         (None, {Kind.INIT, Kind.UNLOCK, Kind.LOCKS}),
     ],
@@ -23,7 +23,7 @@ def test_each_kind_waits_as_long_as_it_holds_up_others_little(wait: int | None, 
 
 def test_every_kind_was_thought_of() -> None:
     waits = {kind: with_lock_wait(Limits(), kind).lock_wait for kind in Kind}
-    assert sorted(waits.values(), key=lambda wait: wait or 0) == [None] * 3 + [30] * 6 + [60] * 4 + [300] * 4
+    assert sorted(waits.values(), key=lambda wait: wait or 0) == [None] * 3 + [30] * 6 + [60] * 5 + [300] * 4
 
 
 @pytest.mark.parametrize("said", [0, 7, 86_400])

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from restic_manager.protocol import api
 from tests.e2e.stage import Stage, stage
 from tests.support.restic_binaries import REAL_RESTICS, RealRestic, needs_rest_server, rest_server
 
@@ -115,6 +116,20 @@ def test_hosts_back_up_and_cannot_delete_and_the_maintainer_can(doors: Doors, re
             assert job["error"]["code"] == "access_denied", job["error"]
         assert {first, second} <= doors.snapshots(), f"{kind} by a host removed something"
 
+    # What a probe finds: twice refused leaves one small snapshot, and nothing else is touched.
+    before = doors.snapshots()  # the two, and the copy of one that a refused change of tags has left
+    for _ in range(2):
+        assert "web1 cannot delete there" in set_up.ok("repo", "probe", "main", "--host", "web1")
+        assert len(doors.snapshots() - before) == 1
+    assert set_up.json("repo", "show", "main")["deletion"] == "refused"
+    url = doors.maintainer.replace("http://", f"http://boss:{BOSS_LOGIN}@")
+    set_up.client.add_repo(api.RepoRequest(name="open", url=url, password=PASSWORD, append_only=True))
+    assert "web1 CAN delete there" in set_up.ok("repo", "probe", "open", "--host", "web1")
+    assert doors.snapshots() == before
+    shown = set_up.json("repo", "show", "open")
+    assert (shown["deletion"], "could delete there" in " ".join(shown["warnings"])) == ("possible", True)
+    set_up.ok("repo", "remove", "open", "--yes")
+
     set_up.ok(
         "repo", "maintenance", "main", "--maintainer", "nas1", "--maintainer-url",
         doors.maintainer.replace("http://", "http://boss@"),
@@ -131,7 +146,7 @@ def test_hosts_back_up_and_cannot_delete_and_the_maintainer_can(doors: Doors, re
     target = set_up.folder / "restored"
     doors.run("restore", "--host", "web1", "--snapshot", third, "--to", str(target))
     assert (target / str(doors.source).lstrip("/") / "file-3").read_text() == "content 3\n" * 1_000
-    # The server never had any of these.
+    # Nowhere does the server hold any of these in the clear.
     for path in set_up.data.rglob("*"):
         if path.is_file():
             held = path.read_bytes()

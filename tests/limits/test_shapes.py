@@ -43,7 +43,9 @@ def minimal(type_: mi.Type) -> Any:  # noqa: C901, PLR0911, PLR0912 - one case a
     """Return a value of this type, as plain data, with nothing in it that need not be."""
     match type_:
         case mi.StructType(cls=cls, fields=fields):
-            tag = {cls.__struct_config__.tag_field: cls.__struct_config__.tag} if cls.__struct_config__.tag else {}
+            tag: dict[Any, Any] = (
+                {cls.__struct_config__.tag_field: cls.__struct_config__.tag} if cls.__struct_config__.tag else {}
+            )
             tag |= ONE_OF.get(cls, {})
             return tag | {field.encode_name: minimal(field.type) for field in fields if field.required}
         case mi.UnionType(types=types):

@@ -42,6 +42,7 @@ from restic_manager.domain.results import (
     LockedBy,
     LockRow,
     NodeRow,
+    ProbeStats,
     PruneStats,
     RepoStats,
     RestoreStats,
@@ -67,6 +68,7 @@ from restic_manager.domain.specs import (
     LocksSpec,
     LsSpec,
     Part,
+    ProbeSpec,
     PruneSpec,
     RestoreSpec,
     SnapshotsSpec,
@@ -284,6 +286,7 @@ SPECS: Final[dict[str, Spec]] = {
     "snapshots": SnapshotsSpec(),
     "snapshots.full": SnapshotsSpec(restic_host="web-1", schedule_id=SCHEDULE),
     "locks": LocksSpec(),
+    "probe": ProbeSpec(),
     "dump": DumpSpec(snapshot=SNAPSHOT, path="/etc/hosts"),
     "dump.full": DumpSpec(snapshot=OTHER_SNAPSHOT, path="/srv/caf\\xe9", limit=4_096),
 }
@@ -331,6 +334,7 @@ RESULTS: Final[tuple[Result, ...]] = (
     ListStats(rows=3),
     DiffStats(rows=5, files_changed=2, files_added=1, files_removed=2, bytes_added=10, bytes_removed=20),
     TagStats(changed=1),
+    ProbeStats(deletion="refused"),
     LockedBy(
         locks=(
             Lock(id=HASH, hostname="web-2.example", pid=4_711, time=AT, username="root", exclusive=True),

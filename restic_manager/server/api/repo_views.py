@@ -52,6 +52,7 @@ def views(tx: Connection, rows: Sequence[RepoRow], *, now: datetime) -> list[Rep
             *([unread[row.id]] if row.id in unread else []),
             *retention_advice.repo_warnings(tx, row),
             *([_never_pruned(row)] if row.id in unpruned else []),
+            *([_not_append_only(row)] if row.append_only and row.deletion == "possible" else []),
         ]
         found.append(
             RepoView(
@@ -130,6 +131,14 @@ def _damaged(row: RepoRow, check: LastCheck) -> str:
     return (
         f"repository {row.name} is damaged, as its check of {check.at:%Y-%m-%d %H:%M} UTC found "
         f"(job {check.job_id[:8]}){why}"
+    )
+
+
+def _not_append_only(row: RepoRow) -> str:
+    when = "" if row.probed_at is None else f" of {row.probed_at:%Y-%m-%d %H:%M} UTC"
+    return (
+        f"repository {row.name} is called append-only, and a host could delete there, as the probe{when} found: give "
+        "its hosts a login that cannot (`rest-server --append-only`, or a key without the right to delete)"
     )
 
 

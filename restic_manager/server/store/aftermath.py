@@ -13,6 +13,7 @@ from typing import Final
 from sqlalchemy import Connection, bindparam, select
 
 from restic_manager.domain.model import Actor, Kind, Status, new_id
+from restic_manager.domain.results import ProbeStats
 from restic_manager.domain.specs import BackupSpec, CheckSpec, ForgetSpec
 from restic_manager.protocol.messages import CAP_KINDS
 from restic_manager.server.store import hosts, job_rows, repos, schedules, sizes, snapshots
@@ -22,7 +23,7 @@ from restic_manager.server.store.schema import assignments
 from restic_manager.server.store.schema import jobs as table
 from restic_manager.server.store.schema import repos as repo_rows
 
-_CHANGING: Final = frozenset({Kind.BACKUP, Kind.FORGET, Kind.TAG, Kind.COPY})
+_CHANGING: Final = frozenset({Kind.BACKUP, Kind.FORGET, Kind.TAG, Kind.COPY, Kind.PROBE})
 """Kinds that may have changed a repository's snapshots, however they ended."""
 _GOOD: Final = frozenset({Status.SUCCEEDED, Status.WARNING})
 
@@ -74,10 +75,19 @@ def _note_part(tx: Connection, job: JobRow, now: datetime) -> None:  # noqa: ARG
         tx.execute(repo_rows.update().where(where).values(part_read=spec.read.number, parts=spec.read.of))
 
 
+def _note_probe(tx: Connection, job: JobRow, now: datetime) -> None:
+    """What a host could do counts for all: they are given the same."""
+    result = job.state.result
+    if isinstance(result, ProbeStats):
+        where = repo_rows.c.id == job.repo_id
+        tx.execute(repo_rows.update().where(where).values(deletion=result.deletion, probed_at=now))
+
+
 _KEEPERS: Final[dict[Kind, Callable[[Connection, JobRow, datetime], None]]] = {
     Kind.SNAPSHOTS: _take_list,
     Kind.STATS: _take_size,
     Kind.CHECK: _note_part,
+    Kind.PROBE: _note_probe,
 }
 """Who keeps what a job of a kind has found out."""
 

@@ -141,8 +141,11 @@ def access(
 
 
 def is_maintaining(repo: RepoRow, host_id: str, kind: Kind) -> bool:
-    """Given who is to do what on a repository, return whether that is done as its maintainer, who may delete there."""
-    return kind.exclusive and host_id == repo.maintainer_id
+    """Given who is to do what on a repository, return whether that is done as its maintainer, who may delete there.
+
+    A probe asks what any host may: so the maintainer does it as they would.
+    """
+    return kind.exclusive and kind is not Kind.PROBE and host_id == repo.maintainer_id
 
 
 def get(tx: Connection, repo_id: str) -> RepoRow:
