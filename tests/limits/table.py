@@ -47,6 +47,14 @@ LINK: Final = (
         "link/test_channel.py::test_close_is_bounded_when_the_peer_is_stuck"),
 )  # fmt: skip
 AGENTS: Final = (
+    Row("server.store.pending.MOST", "machines that have announced themselves and wait", "", "401 `crowded`",
+        "server/test_announcing.py::test_an_address_and_all_together_have_their_limit"),
+    Row("server.store.pending.MOST_AT_ONE_ADDRESS", "of these, from one address", "", "401 `crowded`",
+        "server/test_announcing.py::test_an_address_and_all_together_have_their_limit"),
+    Row("server.store.pending.LIFETIME", "an announcement, after it was last heard of", "", "it is forgotten",
+        "server/test_announcing.py::test_it_is_forgotten_an_hour_after_it_was_last_heard_of"),
+    Row("server.store.pending.ASKING_A_SECOND", "announced machines that ask whether they are approved", "a second",
+        "they are told to ask less often", "server/test_announcing.py::test_many_are_asked_to_ask_less_often"),
     Row("runtime.tls.HANDSHAKE_SECONDS", "a TLS handshake, its turn included", "s", "the connection is closed",
         "runtime/test_tls.py::test_a_handshake_that_takes_too_long_is_cut"),
     Row("runtime.tls.AT_ONCE", "TLS handshakes worked at in one moment", "", "the others wait for their turn",
@@ -145,6 +153,12 @@ OPERATORS: Final = (
         "limits/test_inputs.py::test_at_the_bound_it_is_taken_and_past_it_refused"),
     Row("restic.spec_checks._LONGEST_PATH", "a path", "bytes", "`invalid_input`",
         "limits/test_inputs.py::test_at_the_bound_it_is_taken_and_past_it_refused"),
+    Row("server.per_job.MOST", "unfinished jobs that came with a login of their own", "", "409 `conflict`",
+        "limits/test_inputs.py::test_so_many_jobs_may_come_with_a_login"),
+    Row("agent.lookup.LONGEST", "a secret that a host looks up", "characters", "the job fails, `secret_missing`",
+        "agent/test_lookup.py::test_a_secret_has_so_many_characters"),
+    Row("agent.lookup.COMMAND_WITHIN", "a host's command that prints a secret", "s", "the job fails, `secret_missing`",
+        "agent/test_lookup.py::test_a_command_that_does_not_end_is_ended"),
     Row("server.store.repo_secrets.MAX_ACCESS_TEXT", "a repository's URL, password and variables", "bytes",
         "`invalid_input`", "limits/test_inputs.py::test_a_repositorys_access_takes_so_many_bytes"),
     Row("server.store.schedule_checks.MAX_SPEC_TEXT", "what a schedule does: paths, patterns", "bytes",
@@ -217,7 +231,8 @@ PARTS: Final = {
 }
 INNER: Final[dict[str, tuple[str, ...]]] = {
     "how our own work is cut into portions, and how long it pauses: nobody outside comes to be past it": (
-        "agent.app._FAREWELL_WITHIN", "agent.hooks.CUT_OFF_WITHIN", "agent.identity._ANSWER_WITHIN",
+        "agent.announce._ANSWER_WITHIN", "agent.app._FAREWELL_WITHIN", "agent.lookup._FILE_WITHIN",
+        "agent.hooks.CUT_OFF_WITHIN", "agent.identity._ANSWER_WITHIN",
         "agent.records.FORGET_AT_ONCE",
         "agent.retelling.AT_ONCE", "agent.retelling.AT_ONCE_TEXT", "agent.runner._ENDING_WITHIN",
         "agent.session._ANSWER_WITHIN", "agent.slots._LOOK_AT_ONCE", "client.exchange.LOOK_SECONDS",
@@ -239,7 +254,8 @@ INNER: Final[dict[str, tuple[str, ...]]] = {
         "protocol.messages.MAX_LOG_TEXT", "protocol.messages.MAX_ROWS_TEXT", "restic.output.MAX_ERROR_LINE",
         "restic.output._KEPT_LAST", "server.api.jobs.MOST", "server.api.problems.MOST_OF_A_SORT",
         "server.api.subjects._MOST_JOBS", "server.store.filling.MAX_ORDER_TEXT", "server.store.filling._MOST_POLICIES",
-        "server.store.judging._LONGEST", "server.store.schedule_checks._MAX_CRON", "server.store.snapshots.MAX_DEPTH",
+        "server.store.judging._LONGEST", "server.store.secret_changes._MOST_OF_MAINTAINER",
+        "server.store.schedule_checks._MAX_CRON", "server.store.snapshots.MAX_DEPTH",
         "server.store.snapshots._LONGEST_ID",
     ),
     "rules of what is right, and defaults; the pages on schedules, repositories and verdicts tell them": (
@@ -254,7 +270,10 @@ INNER: Final[dict[str, tuple[str, ...]]] = {
     ),
     "sizes of keys and of files that only this program writes": (
         "client.contexts._MOST_BYTES", "domain.tokens.SECRET_BYTES", "protocol.jointoken._BYTES",
-        "secrets._KEY_BYTES", "secrets._NONCE_BYTES", "server.backup._MANIFEST_LIMIT", "server.certificates._LONGEST",
+        "secrets._COMMAND_WITHIN",
+        "secrets._ID_BYTES", "secrets._KEY_BYTES", "secrets._LONGEST", "secrets._MOST_KEYS",
+        "secrets._NONCE_BYTES", "server.announcing._NONCE_BYTES", "server.backup._MANIFEST_LIMIT",
+        "server.certificates._LONGEST",
     ),
 }  # fmt: skip
 """Bounds that are in no row, by the reason. They may name what is not there any more, or not yet."""

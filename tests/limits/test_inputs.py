@@ -18,7 +18,7 @@ from restic_manager.agent import policy_file, resolving
 from restic_manager.config import load_agent
 from restic_manager.domain import cron_text, names
 from restic_manager.domain.cron import CronError, check_expression
-from restic_manager.domain.errors import InputError, NotPermittedError
+from restic_manager.domain.errors import ConflictError, InputError, NotPermittedError
 from restic_manager.domain.model import RepoAccess, new_id
 from restic_manager.domain.names import check_labels, check_name
 from restic_manager.domain.specs import BackupSpec
@@ -29,7 +29,7 @@ from restic_manager.restic.checks import check_repo_url
 from restic_manager.restic.lines import LineSplitter
 from restic_manager.restic.spec_checks import check_path
 from restic_manager.runtime import datadir
-from restic_manager.server import asgi, operators
+from restic_manager.server import asgi, operators, per_job
 from restic_manager.server.api import operations
 from restic_manager.server.api.app import build_api
 from restic_manager.server.operators import serve_operators
@@ -287,3 +287,15 @@ async def test_over_tcp_so_many_come_in_and_not_one_more(
             for stream in inside:
                 await stream.aclose()
             stop.set()
+
+
+def test_so_many_jobs_may_come_with_a_login() -> None:
+    logins = per_job.PerJob()
+    for number in range(per_job.MOST):
+        logins.keep(str(number), {"AWS_ACCESS_KEY_ID": "x"})
+    with pytest.raises(ConflictError, match="wait for some to end"):
+        logins.keep("one more", {})
+    assert logins.find("one more") is None
+    logins.drop("0")
+    logins.keep("one more", {})
+    assert len(logins) == per_job.MOST
