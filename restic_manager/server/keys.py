@@ -11,7 +11,7 @@ import functools
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import trio
 
@@ -22,6 +22,7 @@ from restic_manager.server.store import identity
 from restic_manager.server.store.sealing import seal_anew
 from restic_manager.server.store.writer import Change, Store
 
+T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 _AT_A_START: Final = "values were sealed with an older key, and are sealed with the newest now"
@@ -30,12 +31,18 @@ _AT_A_START: Final = "values were sealed with an older key, and are sealed with 
 class Keys:
     """The keys of one data directory."""
 
-    def __init__(self, path: Path, choice: KeyChoice = OWN_KEY, *, sealer: Sealer | None = None) -> None:
-        """path: our own key file. choice: where the key is, if elsewhere. sealer: of what is there, if that is open."""
+    def __init__(
+        self, path: Path, choice: KeyChoice = OWN_KEY, *, sealer: Sealer | None = None, threads: bool = True
+    ) -> None:
+        """path: our own key file. choice: where the key is, if elsewhere. sealer: of what is there, if that is open.
+
+        threads: False touches the disk at once, for tests in virtual time.
+        """
         self._path = path
         self._choice = choice
         self._lock = trio.Lock()
         self._sealer = sealer
+        self._threads = threads
 
     async def open(self, store: Store) -> Sealer:
         """Return the sealer of the key that this database knows; everything is sealed with its newest afterwards.
@@ -44,7 +51,7 @@ class Keys:
         """
         create = not await store.read(identity.has_key)
         opening = functools.partial(open_sealer, self._path, create=create, choice=self._choice)
-        sealer = await trio.to_thread.run_sync(opening)
+        sealer = await self._do(opening)
         await store.write(lambda tx: identity.prove_key(tx, sealer))
         changed = await store.write(lambda tx: seal_anew(tx, sealer))
         if changed:
@@ -67,16 +74,19 @@ class Keys:
                 "there as the first line, above the old one, and start the server again; then take the old one out"
             )
         async with self._lock:
-            if len(await trio.to_thread.run_sync(read_keys, self._path)) > 1:  # an earlier change was cut off
+            if len(await self._do(read_keys, self._path)) > 1:  # an earlier change was cut off
                 await store.write(lambda tx: seal_anew(tx, sealer))
                 await self._forget_older()
             key = new_key()
-            await trio.to_thread.run_sync(self._write, key)
+            await self._do(self._write, key)
             sealer.take(key)
             changed = await store.write(within(lambda tx: seal_anew(tx, sealer)))
             await self._forget_older()
         logger.info("the key is a new one; %d values are sealed with it", changed)
         return changed
+
+    async def _do(self, work: Callable[..., T], *given: object) -> T:
+        return await trio.to_thread.run_sync(work, *given) if self._threads else work(*given)
 
     def _write(self, key: bytes) -> None:
         write_keys(self._path, [key, *read_keys(self._path)])
@@ -85,6 +95,6 @@ class Keys:
         """Leave only the newest key in our own file."""
         if not self._choice.own:
             return
-        newest, *older = await trio.to_thread.run_sync(read_keys, self._path)
+        newest, *older = await self._do(read_keys, self._path)
         if older:
-            await trio.to_thread.run_sync(write_keys, self._path, [newest])
+            await self._do(write_keys, self._path, [newest])

@@ -303,7 +303,7 @@ async def open_world(
             dispatcher=dispatcher,
             clock=clock,
             sealer=sealer,
-            keys=Keys(tmp_path / KEY_FILE, sealer=sealer),
+            keys=Keys(tmp_path / KEY_FILE, sealer=sealer, threads=False),
             config=ServerConfig(data_dir=tmp_path, tls=TlsChoice("auto" if tls else "off")),
             started_at=start,
             listening="127.0.0.1:8787",
