@@ -81,7 +81,12 @@ def minimal(type_: mi.Type) -> Any:  # noqa: C901, PLR0911, PLR0912 - one case a
 
 
 def _matching(pattern: str, most: int | None) -> str:
-    known = {"^[0-9a-f]{64}$": "0" * 64, "^[a-z2-7]{52}$": "a" * 52, "^[0-9a-f]{8,64}$": "0" * 8}
+    known = {
+        "^[0-9a-f]{64}$": "0" * 64,
+        "^[a-z2-7]{52}$": "a" * 52,
+        "^[a-z2-7]{103}$": "a" * 103,
+        "^[0-9a-f]{8,64}$": "0" * 8,
+    }
     return known.get(pattern) or {"^([0-9]{1,5}[ymdh]){1,4}$": "1y"}.get(pattern) or "0" * (most or 1)
 
 
