@@ -22,7 +22,7 @@ from restic_manager.domain.instants import parse_duration
 from restic_manager.domain.policy import check_kind_words
 from restic_manager.domain.zones import check_timezone
 from restic_manager.protocol.address import check_pinned_url, parse_server_url
-from restic_manager.protocol.jointoken import JoinToken, parse_token
+from restic_manager.protocol.jointoken import JoinToken, is_pin, parse_token
 from restic_manager.runtime.datadir import ENVIRONMENT as DATA_DIR_ENVIRONMENT
 from restic_manager.runtime.datadir import default_data_dir
 from restic_manager.runtime.exposure import NO_TLS, TlsChoice, check_mode, choose_tls
@@ -73,6 +73,7 @@ class ServerConfig:
 class AgentConfig:
     """What an agent is told. Durations in seconds.
 
+    pin: of the server's certificate, for a machine that announces itself because it has no token.
     reconnect_max: longest pause between two dials. catch_up_delay: how long after the start missed slots wait.
     offline: run by standing orders when the server does not answer, after offline_grace, for as long as offline_lease
     since it was last heard.
@@ -84,6 +85,7 @@ class AgentConfig:
     server_url: str
     data_dir: Path
     token: JoinToken | None = None
+    pin: str | None = None
     restic_path: str | None = None
     reconnect_max: float = 60.0
     catch_up_delay: float = 30.0
@@ -126,6 +128,7 @@ _KEYS: Final[dict[str, tuple[str, ...]]] = {
         "server",
         "data_dir",
         "token_file",
+        "pin",
         "restic",
         "policy",
         "reconnect_max",
@@ -202,6 +205,7 @@ def load_agent(
     server: str | None = None,
     token: str | None = None,
     token_file: str | None = None,
+    pin: str | None = None,
     data_dir: str | None = None,
     restic: str | None = None,
     policy: str | None = None,
@@ -219,12 +223,16 @@ def load_agent(
     if url is None:
         raise InputError("which server? Say --server ws://HOST:PORT (or `server` in the config file's table [agent])")
     joining = _the_token(place, token, token_file)
-    if joining is not None and joining.pins:
+    known_by = place.read_optional("pin", pin, "RESTIC_MANAGER_PIN", _pin)
+    if joining is not None and pin is not None:
+        raise InputError("--pin and --token: say only one of them; the token tells the pin")
+    if known_by is not None or (joining is not None and joining.pins):
         check_pinned_url(url)
     return AgentConfig(
         server_url=url,
         data_dir=place.data_dir(data_dir),
         token=joining,
+        pin=known_by,
         restic_path=place.read_optional("restic", restic, "RESTIC_MANAGER_RESTIC", _not_empty),
         policy=place.read_optional("policy", policy, "RESTIC_MANAGER_POLICY", _file),
         allow=() if allow is None else _kind_words(allow),
@@ -380,6 +388,15 @@ def _timezone(text: str) -> str:
 def _level(text: str) -> str:
     check_level(text)
     return text
+
+
+def _pin(text: str) -> str:
+    pin = text.strip().lower()
+    if not is_pin(pin):
+        raise InputError(
+            f"{text[:80]!r} is no pin, which has 52 letters and digits: `restic-manager server cert show` shows it"
+        )
+    return pin
 
 
 def _yes_or_no(text: str) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from typing import Final
 import trio
 
 from restic_manager.agent import records, schedule_rows
+from restic_manager.agent.announce import WaitingFile, announce
+from restic_manager.agent.book import IdentityBook
 from restic_manager.agent.carrying import Restic, ResticFacts
 from restic_manager.agent.cutoff import Sealing, Vault
 from restic_manager.agent.grace import Grace
@@ -27,7 +30,6 @@ from restic_manager.agent.identity import Identity, IdentityFiles, establish, jo
 from restic_manager.agent.journal import Journal, open_journal, reset_journal
 from restic_manager.agent.lookup import Lookup
 from restic_manager.agent.permitting import Gate, Places, find_command
-from restic_manager.agent.pins import PinBook
 from restic_manager.agent.policy_edit import allow
 from restic_manager.agent.policy_file import PolicyBook, book_of, load
 from restic_manager.agent.repositories import take_those_in_use
@@ -39,8 +41,8 @@ from restic_manager.agent.standing import StandingOrders, ask_anew_unless_open, 
 from restic_manager.agent.tool import ResticTool
 from restic_manager.config import AgentConfig
 from restic_manager.domain.cron import splay_offset
-from restic_manager.domain.errors import InputError, NotPermittedError
-from restic_manager.link import Link, dial
+from restic_manager.domain.errors import InputError, NotPermittedError, UntrustedError
+from restic_manager.link import Link, dial, shown_pin
 from restic_manager.protocol import codec
 from restic_manager.protocol.address import check_pinned_url
 from restic_manager.runtime import datadir
@@ -101,16 +103,50 @@ async def _join(config: AgentConfig, drain: trio.Event) -> Identity | None:
     identity = None
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_cancel_when, drain, nursery.cancel_scope, name="signal while joining")
-        identity = await establish(
-            IdentityFiles(config.data_dir),
-            config.token,
-            lambda token: dial(
-                config.server_url, path="/join", bearer=token.text, decoder=codec.join_answer, pins=token.pins
-            ),
-            reconnect_max=config.reconnect_max,
-        )
+        files = IdentityFiles(config.data_dir)
+        if config.token is None and files.load() is None:
+            identity = await _announce(files, config)
+        else:
+            identity = await establish(
+                files,
+                config.token,
+                lambda token: dial(
+                    config.server_url, path="/join", bearer=token.text, decoder=codec.join_answer, pins=token.pins
+                ),
+                reconnect_max=config.reconnect_max,
+            )
+        WaitingFile(config.data_dir).forget()  # of an announcement that became this host, or is not needed any more
         nursery.cancel_scope.cancel()
     return identity
+
+
+async def _announce(files: IdentityFiles, config: AgentConfig) -> Identity:
+    """Wait until somebody has approved this machine, and return who it is; raise as `announce`, and InputError where
+    the person who started it has to say which server it is to believe."""
+    pins = () if config.pin is None else (config.pin,)
+    waiting_file = WaitingFile(config.data_dir)
+    try:
+        return await announce(
+            files,
+            waiting_file,
+            lambda: dial(config.server_url, path="/announce", bearer=None, decoder=codec.announce_answer, pins=pins),
+            pins=pins,
+            say=_say,
+            reconnect_max=config.reconnect_max,
+        )
+    except UntrustedError as error:
+        pin = await shown_pin(config.server_url)
+        raise InputError(
+            f"{error.message.partition(':')[0]}: no CA of this system vouches for its certificate, whose pin is {pin}. "
+            "Compare that with `restic-manager server cert show` on the server; if it is the same, start this agent "
+            f"with --pin {pin}"
+        ) from None
+
+
+def _say(text: str) -> None:
+    """Tell the person who started it, whatever the log level."""
+    sys.stderr.write(text)
+    sys.stderr.flush()
 
 
 async def _run_as(
@@ -120,7 +156,7 @@ async def _run_as(
     drain: trio.Event,
     task_status: trio.TaskStatus[None],
 ) -> None:
-    pins = PinBook(IdentityFiles(config.data_dir), identity)
+    identities = IdentityBook(identity, IdentityFiles(config.data_dir))
     book, places = _book(config), Places(config.data_dir)
     tool = ResticTool(
         config.restic_path,
@@ -151,9 +187,9 @@ async def _run_as(
             journal,
             clock,
             dial_agent=lambda credential: dial(
-                config.server_url, path="/agent", bearer=credential, decoder=codec.from_server, pins=pins.held
+                config.server_url, path="/agent", bearer=credential, decoder=codec.from_server, pins=identities.pins
             ),
-            pins=pins,
+            book=identities,
             restic=gate,
             restic_facts=gate.facts,
             at_once=gate.jobs_at_once,
@@ -177,7 +213,7 @@ async def live(
     drain: trio.Event,
     reconnect_max: float,
     catch_up_delay: float,
-    pins: PinBook | None = None,
+    book: IdentityBook | None = None,
     at_once: Callable[[], int | None] = lambda: None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -185,6 +221,7 @@ async def live(
 
     Everything outside the process comes in as an argument, so that tests run it in virtual time. Durations in seconds;
     a catch_up_delay of 0 means that missed slots run at once. at_once: how many jobs may run beside each other.
+    Without a book no change of its identity is stored.
     """
     bell, waited = Bell(), Bell()
     sealing = None if offline is None else offline.sealing
@@ -206,7 +243,7 @@ async def live(
     await runner.recover()
     async with open_alarm(clock) as alarm:
         session = Session(
-            identity=identity,
+            book=book or IdentityBook(identity),
             dial=dial_agent,
             journal=journal,
             slots=slots,
@@ -217,7 +254,6 @@ async def live(
             restic=restic_facts,
             standing_orders=offline is not None,
             reconnect_max=reconnect_max,
-            pins=pins,
         )
         settle = _settle(catch_up_delay, identity.host_id)
         scheduler = Scheduler(slots, journal, clock, alarm, settle=settle, clock_set=session.meet_again)

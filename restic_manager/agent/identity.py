@@ -39,7 +39,8 @@ _ANSWER_WITHIN: Final = 30.0
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
     """What the server knows this host as, and this host the server. Holds the credential: no readable repr.
 
-    pins: of the server's certificate, any of which it may show; none where the system's CAs decide.
+    pins: of the server's certificate, any of which it may show; none where the system's CAs decide. next_credential:
+    made, and perhaps known to the server, and not used yet. former_credential: what was used before the last rotation.
     repositories: the places of those that the join brought.
     """
 
@@ -48,6 +49,8 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     credential: str
     token_sha256: str
     pins: tuple[str, ...] = ()
+    next_credential: str | None = None
+    former_credential: str | None = None
     repositories: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
@@ -60,6 +63,11 @@ class _Candidate(msgspec.Struct, frozen=True, kw_only=True):
 
     credential: str
     token_sha256: str
+
+
+def new_credential() -> str:
+    """Return a credential that nobody has heard of."""
+    return "rmc1-" + secrets.token_urlsafe(32)
 
 
 def sha256_hex(text: str) -> str:
@@ -76,7 +84,7 @@ class IdentityFiles:
 
     def load(self) -> Identity | None:
         """Return the identity, or None before the first join; raise StorageError if the file is damaged."""
-        raw = _read(self._identity)
+        raw = read_private(self._identity)
         if raw is None:
             return None
         try:
@@ -89,7 +97,7 @@ class IdentityFiles:
 
     def candidate_for(self, token_sha256: str) -> str:
         """Given a token's hash, return the credential to join with: that of an earlier try, or a fresh one."""
-        raw = _read(self._candidate)
+        raw = read_private(self._candidate)
         if raw is not None:
             try:
                 earlier = msgspec.json.decode(raw, type=_Candidate)
@@ -97,7 +105,7 @@ class IdentityFiles:
                 earlier = None  # torn by a crash before it was used: it was never told to anybody
             if earlier is not None and earlier.token_sha256 == token_sha256:
                 return earlier.credential
-        credential = "rmc1-" + secrets.token_urlsafe(32)
+        credential = new_credential()
         candidate = _Candidate(credential=credential, token_sha256=token_sha256)
         atomic_write(self._candidate, msgspec.json.encode(candidate))
         return credential
@@ -105,6 +113,10 @@ class IdentityFiles:
     def store(self, identity: Identity) -> None:
         """Make this the identity, and forget the candidate it came from."""
         atomic_write(self._identity, msgspec.json.encode(identity))
+        self.forget_candidate()
+
+    def forget_candidate(self) -> None:
+        """Remove the candidate: it is the identity now."""
         self._candidate.unlink(missing_ok=True)
 
 
@@ -124,6 +136,7 @@ async def establish(files: IdentityFiles, token: JoinToken | None, dial: DialJoi
         return known
     token_sha256 = sha256_hex(token.text)
     if known is not None and known.token_sha256 == token_sha256:
+        files.forget_candidate()  # a crash may have left it
         return known  # the token this host joined with: a service file may go on naming it
     credential = files.candidate_for(token_sha256)
     attempt = 0
@@ -162,9 +175,9 @@ async def establish(files: IdentityFiles, token: JoinToken | None, dial: DialJoi
 
 
 def joins_with(files: IdentityFiles, token: JoinToken | None) -> bool:
-    """Given the token on the command line, if any, return whether this host is still to join with it."""
+    """Given the token on the command line, if any, return whether this host is still to join, with it or without."""
     known = files.load()
-    return token is not None and (known is None or known.token_sha256 != sha256_hex(token.text))
+    return known is None or (token is not None and known.token_sha256 != sha256_hex(token.text))
 
 
 async def _join(token: JoinToken, credential: str, dial: DialJoin) -> Joined:
@@ -201,7 +214,8 @@ def duration_text_of(seconds: float) -> str:
     return f"{seconds:.1f}s" if seconds < 10 else duration_text(timedelta(seconds=seconds))
 
 
-def _read(path: Path) -> bytes | None:
+def read_private(path: Path) -> bytes | None:
+    """Given a file of the data directory, return its content, None if it is not there; raise StorageError."""
     try:
         return path.read_bytes()
     except FileNotFoundError:

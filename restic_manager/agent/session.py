@@ -18,13 +18,14 @@ import trio
 
 from restic_manager import __version__
 from restic_manager.agent import facts, records, retelling
+from restic_manager.agent.book import IdentityBook
 from restic_manager.agent.carrying import ResticFacts
-from restic_manager.agent.identity import Identity, backoff, duration_text_of, spread
+from restic_manager.agent.identity import backoff, duration_text_of, spread
 from restic_manager.agent.journal import TRY_AGAIN, Journal
-from restic_manager.agent.pins import PinBook, Strangers
 from restic_manager.agent.runner import Runner
 from restic_manager.agent.sets import ScheduleSets
 from restic_manager.agent.slots import Slots
+from restic_manager.agent.strangers import Strangers
 from restic_manager.domain.errors import RefusedError, StorageError, UnreachableError, UntrustedError
 from restic_manager.domain.instants import instant_text
 from restic_manager.domain.model import new_id
@@ -38,12 +39,15 @@ from restic_manager.protocol.messages import (
     CAP_PROBE,
     CAP_RECOVER,
     CAP_REFERENCES,
+    CAP_ROTATE,
     CAP_ROWS,
     CAP_STANDING_ORDERS,
     PROTOCOL_VERSION,
     Ack,
     CommandCancel,
     CommandRun,
+    CredentialHeld,
+    CredentialRotate,
     Error,
     FromServer,
     Goodbye,
@@ -82,7 +86,7 @@ class Session:
     def __init__(
         self,
         *,
-        identity: Identity,
+        book: IdentityBook,
         dial: Dial,
         journal: Journal,
         slots: Slots,
@@ -93,9 +97,8 @@ class Session:
         restic: Callable[[], Awaitable[ResticFacts]],
         standing_orders: bool,
         reconnect_max: float,
-        pins: PinBook | None = None,
     ) -> None:
-        self._identity = identity
+        self._book = book
         self._dial = dial
         self._journal = journal
         self._slots = slots
@@ -106,7 +109,6 @@ class Session:
         self._restic = restic
         self._standing_orders = standing_orders
         self._reconnect_max = reconnect_max
-        self._pins = pins
         self._strangers = Strangers()
         self._instance_id = new_id()
         self._spread = 0.0
@@ -123,12 +125,13 @@ class Session:
             pause = 0.0
             try:
                 with trio.CancelScope() as self._life:
-                    async with self._dial(self._identity.credential) as link:
+                    async with self._dial(self._book.credential) as link:
                         welcome = await self._greet(link)
                         attempt = 0
                         self._strangers.gone()
                         self._spread = welcome.reconnect_spread
-                        if self._pins is None or not await self._pins.learn(welcome.pins):
+                        await self._book.welcomed()
+                        if not await self._book.learn(welcome.pins):
                             await self._live(link, welcome)
                 pause = spread(min(self._spread, self._reconnect_max))
                 logger.info("saying hello again, as things are now, in %s", duration_text_of(pause))
@@ -136,23 +139,18 @@ class Session:
                 if refusal.code == "rekey":
                     await self._rekey(refusal.message)
                     pause = backoff(attempt, self._reconnect_max)
+                elif refusal.code == "unknown" and self._book.unknown():
+                    logger.warning("%s; trying the credential it had before", refusal.message)
+                    pause = backoff(attempt, self._reconnect_max)
                 elif refusal.retry:
                     pause = refusal.retry_after + backoff(attempt, self._reconnect_max)
-                    logger.warning(
-                        "the server refused this agent for now: %s; next try in %s",
-                        refusal.message,
-                        duration_text_of(pause),
-                    )
+                    told = duration_text_of(pause)
+                    logger.warning("the server refused this agent for now: %s; next try in %s", refusal.message, told)
                 else:
                     longest = max(_REFUSED_PAUSE, self._reconnect_max)
                     pause = spread(longest, least=longest / 2)
-                    logger.log(
-                        logging.ERROR,
-                        "the server refuses this agent (%s): %s. It asks again in %s",
-                        refusal.code,
-                        refusal.message,
-                        duration_text_of(pause),
-                    )
+                    words = (refusal.code, refusal.message, duration_text_of(pause))
+                    logger.log(logging.ERROR, "the server refuses this agent (%s): %s. It asks again in %s", *words)
             except _WrongJournalError:
                 await self._rekey("the server's last report of this journal is not the one held here")
                 pause = backoff(attempt, self._reconnect_max)
@@ -200,13 +198,21 @@ class Session:
     async def _greet(self, link: Link) -> Welcome:
         remembered = await self._journal.read(records.remembered)
         restic = await self._restic()
-        pins = () if self._pins is None else self._pins.held
+        pins = self._book.pins
         orders = (CAP_STANDING_ORDERS,) if self._standing_orders else ()
         same_kind = remembered.with_orders is self._standing_orders
         await link.send(
             Hello(
                 protocol=PROTOCOL_VERSION,
-                capabilities=(CAP_KINDS, CAP_HOOKS, CAP_REFERENCES, CAP_PROBE, *orders, *((CAP_PINS,) if pins else ())),
+                capabilities=(
+                    CAP_KINDS,
+                    CAP_HOOKS,
+                    CAP_ROTATE,
+                    CAP_REFERENCES,
+                    CAP_PROBE,
+                    *orders,
+                    *((CAP_PINS,) if pins else ()),
+                ),
                 pins=pins,
                 kinds=restic.kinds,
                 agent_version=__version__,
@@ -303,6 +309,8 @@ class Session:
             case Ack(through=through):
                 self._acked = max(self._acked, through)
                 self._bell.ring()
+            case CredentialRotate() | CredentialHeld():
+                await self._book.told(message, link.put)
             case Error():
                 logger.warning("the server did not accept a message (%s): %s", message.ref, message.message)
             case Goodbye():

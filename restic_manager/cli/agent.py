@@ -28,6 +28,7 @@ app.add_typer(policy_commands.app, name="policy")
         """
         restic-manager agent --server ws://127.0.0.1:8787 --token T  the first time
         restic-manager agent --server ws://127.0.0.1:8787            from then on
+        restic-manager agent --server wss://backup.example.org       announce, wait
         restic-manager agent policy show      what the server may do here
         """
     ),
@@ -46,12 +47,22 @@ def agent(
         typer.Option(
             "--token",
             metavar="T",
-            help="What `host invite` printed; needed once, works once. Else RESTIC_MANAGER_TOKEN.",
+            help="What `host invite` printed; needed once, works once. Else RESTIC_MANAGER_TOKEN. Without one a new"
+            " machine announces itself, and waits for `host approve`.",
             show_default=False,
         ),
     ] = None,
     token_file: Annotated[
         str | None, typer.Option("--token-file", metavar="F", help="Read the token from this file.", show_default=False)
+    ] = None,
+    pin: Annotated[
+        str | None,
+        typer.Option(
+            "--pin",
+            metavar="PIN",
+            help="Without a token: the pin of the server's certificate, as `server cert show` tells it there.",
+            show_default=False,
+        ),
     ] = None,
     data_dir: Annotated[
         str | None,
@@ -151,6 +162,7 @@ def agent(
             server=server,
             token=token,
             token_file=token_file,
+            pin=pin,
             data_dir=data_dir,
             restic=restic,
             policy=policy,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from restic_manager.cli.command import Operator, YesOption, new_app, operator_command
+from restic_manager.cli.host_trust import add_trust
 from restic_manager.cli.pause_options import ForOption, ReasonOption, UntilOption
 from restic_manager.cli.text import listing, moment, seconds_text, short, when
 from restic_manager.domain.errors import InputError
@@ -15,7 +16,10 @@ from restic_manager.domain.errors import InputError
 if TYPE_CHECKING:
     from restic_manager.protocol.api import HostView
 
-app = new_app("Machines: invite, list, label, rename, remove. NAME is a host's name or the start of its id.")
+app = new_app(
+    "Machines: invite or approve, list, label, rename, rotate, revoke, remove."
+    " NAME is a host's name or the start of its id."
+)
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", show_default=False)]
 
@@ -184,22 +188,41 @@ def resume(operator: Operator, name: NameArgument) -> None:
     told(operator, name, operator.client.resume_host(name))
 
 
-@operator_command(app, "remove")
-def remove(operator: Operator, name: NameArgument, *, yes: YesOption = False) -> None:
+@operator_command(
+    app,
+    "remove",
+    examples="""
+      restic-manager host remove web1
+      restic-manager host remove web1 --purge   its history, too
+    """,
+)
+def remove(
+    operator: Operator,
+    name: NameArgument,
+    *,
+    purge: Annotated[bool, typer.Option("--purge", help="Take its history away, too: jobs, logs, fates.")] = False,
+    yes: YesOption = False,
+) -> None:
     """Forget a host: its credential ends at once and no schedule runs on it any more. Its snapshots stay.
 
-    Asks on a terminal. A host of the same name that joins later is another host.
+    Asks on a terminal. Its history stays as well, unless --purge is given (which also works on a host that was removed
+    before, by its whole name or id). A host of the same name that joins later is another host.
     """
-    if not yes and operator.screen.may_ask:
+    loses = " All that is known of its jobs is lost." if purge else ""
+    if purge:
+        if not operator.agrees(f"remove host {name} and its history? Its agent will be refused.{loses}", yes=yes):
+            return
+    elif not yes and operator.screen.may_ask:
         host = operator.client.host(name)
         if not operator.agrees(f"remove host {host.name} ({_state(host)})? Its agent will be refused.", yes=yes):
             return
         name = host.id
-    host = operator.client.remove_host(name)
+    host = operator.client.remove_host(name, purge=purge)
     if operator.as_json:
         operator.screen.data(host)
         return
-    operator.screen.say(f"host {host.name} is removed; its snapshots stay in their repositories")
+    history = "and its history are" if purge else "is"
+    operator.screen.say(f"host {host.name} {history} removed; its snapshots stay in their repositories")
 
 
 def parse_labels(words: list[str], *, removing: bool) -> tuple[dict[str, str], list[str]]:
@@ -224,11 +247,22 @@ def parse_labels(words: list[str], *, removing: bool) -> tuple[dict[str, str], l
 
 
 def _state(host: HostView) -> str:
-    if host.state == "invited":
-        return "invited"
+    if host.state != "joined":
+        return host.state
     if host.pauses:
         return f"{'online' if host.online else 'offline'}, paused"
     return "online" if host.online else "offline"
+
+
+def _credential(host: HostView, now: datetime) -> str:
+    """Return since when the host has its credential, and whether it is to replace it."""
+    if host.state == "revoked":
+        return f"revoked {moment(host.revoked_at, now)}: `restic-manager host invite {host.name}` lets it join again"
+    asked = ""
+    if host.rotation_asked_at is not None:
+        when_told = "it has not answered yet" if host.online else "it is told when it is online"
+        asked = f"; to be replaced, asked {moment(host.rotation_asked_at, now)}: {when_told}"
+    return f"since {moment(host.credential_at, now)}{asked}" if host.credential_at is not None else ""
 
 
 def _applied(host: HostView) -> str:
@@ -263,6 +297,7 @@ def _page(host: HostView, now: datetime) -> list[tuple[str, str]]:
         ("Paused", "\n".join(pause_words(pause, now) for pause in host.pauses)),
         ("Last seen", "now" if host.online else moment(host.last_seen_at, now)),
         ("Joined", moment(host.joined_at, now)),
+        ("Credential", _credential(host, now)),
         ("Proven", _proven(host, now)),
         ("Labels", "\n".join(f"{key}={value}" for key, value in sorted(host.labels.items()))),
         ("Agent", host.agent_version or ""),
@@ -276,3 +311,6 @@ def _page(host: HostView, now: datetime) -> list[tuple[str, str]]:
         ("Refused", "\n".join(host.refused_entries)),
         ("Allows", "" if host.kinds is None else ", ".join(host.kinds) or "no job at all: its policy file is broken"),
     ]
+
+
+add_trust(app)

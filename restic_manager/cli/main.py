@@ -24,7 +24,7 @@ NAME: Final = "restic-manager"
 
 NOUNS: Final[dict[str, str]] = {
     "status": "The fleet at a glance: who is there, what ran, what is wrong.",
-    "host": "Machines: invite, list, label, rename, remove.",
+    "host": "Machines: invite, approve, list, label, revoke, remove.",
     "repo": "Repositories: add, list, look after, measure, copy.",
     "schedule": "When, where and what: add, edit, run now, explain.",
     "job": "Runs: list, run, show, follow the log, cancel.",

@@ -11,6 +11,7 @@ import typer
 
 from restic_manager.cli.command import Operator, WaitOption, YesOption, new_app, operator_command
 from restic_manager.cli.forget_preview import add_preview
+from restic_manager.cli.hook_options import HookOptions
 from restic_manager.cli.keep_options import KeepOptions
 from restic_manager.cli.pause_options import ForOption, ReasonOption, UntilOption
 from restic_manager.cli.schedule_history import add_history
@@ -61,6 +62,7 @@ def add(
     disabled: Annotated[bool, typer.Option("--disabled", help="Add it without running anything yet.")] = False,
     content: SpecOptions,
     keep: KeepOptions,
+    hooks: HookOptions,
     yes: YesOption = False,
 ) -> None:
     """Add a schedule, and say what will happen: in words, its next five slots, who is online, what is kept.
@@ -83,7 +85,7 @@ def add(
     spec = spec_of(chosen, found | names_found(operator.client, content))
     if not meant_again(operator, spec, str(timing["repo"]), yes=yes):
         return
-    view = operator.client.add_schedule(to_request(name, spec, timing, kept, enabled=not disabled))
+    view = operator.client.add_schedule(to_request(name, spec, timing, kept, hooks=hooks, enabled=not disabled))
     if operator.as_json:
         operator.screen.data(view)
     else:
@@ -148,6 +150,7 @@ def edit(
     ] = None,
     content: SpecOptions,
     keep: KeepOptions,
+    hooks: HookOptions,
     keep_none: Annotated[
         bool, typer.Option("--keep-none", help="Take the retention away: everything is kept.")
     ] = False,
@@ -166,9 +169,9 @@ def edit(
     from restic_manager.cli.spec_request import said, same_kind
 
     timing = when_said(when)
-    nothing = SpecOptions(), KeepOptions()
+    nothing = SpecOptions(), KeepOptions(), HookOptions()
     idle = not (timing or path or keep_none or new_name is not None or disabled is not None)
-    if idle and (content, keep) == nothing and kind is None:
+    if idle and (content, keep, hooks) == nothing and kind is None:
         raise InputError("say what to change: an option like --cron, --path or --name")
     before = operator.client.schedule(name)
     now_kind = same_kind(before.spec, kind)
@@ -179,6 +182,7 @@ def edit(
         | names_found(operator.client, content),
         keep=keep_said(keep, now_kind),
         keep_none=keep_none,
+        hooks=hooks,
         name=new_name,
         enabled=None if disabled is None else not disabled,
     )

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from msgspec import UNSET
 
+from restic_manager.cli.hook_options import HookOptions, hooks_after
 from restic_manager.cli.host import parse_labels
 from restic_manager.cli.keep_options import KeepOptions
 from restic_manager.cli.keep_request import guards_after, guards_said, retention_after, retention_said
@@ -68,7 +69,13 @@ def keep_said(typed: KeepOptions, kind: Kind) -> tuple[dict[str, Any], dict[str,
 
 
 def to_request(
-    name: str, spec: Spec, when: dict[str, Any], keep: tuple[dict[str, Any], dict[str, Any]], *, enabled: bool
+    name: str,
+    spec: Spec,
+    when: dict[str, Any],
+    keep: tuple[dict[str, Any], dict[str, Any]],
+    *,
+    hooks: HookOptions,
+    enabled: bool,
 ) -> ScheduleRequest:
     """Given what was said of a new schedule, return the request."""
     retention, guards = keep
@@ -78,6 +85,7 @@ def to_request(
         enabled=enabled,
         retention=retention_after(None, retention),
         guards=guards_after(None, guards),
+        hooks=hooks_after(None, hooks),
         **when,
     )
 
@@ -89,6 +97,7 @@ def to_edit(
     content: dict[str, Any],
     keep: tuple[dict[str, Any], dict[str, Any]],
     keep_none: bool,
+    hooks: HookOptions,
     name: str | None,
     enabled: bool | None,
 ) -> ScheduleEdit:
@@ -103,6 +112,8 @@ def to_edit(
         changes["retention"] = retention_after(before.retention, retention)
     if guards:
         changes["guards"] = guards_after(before.guards, guards)
+    if hooks != HookOptions():
+        changes["hooks"] = hooks_after(before.hooks, hooks)
     if content:
         changes |= _content(before.spec, content)
     if name is not None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any, Final
 
+from restic_manager.cli.hook_options import hook_words
 from restic_manager.cli.keep_request import guard_words
 from restic_manager.cli.pausing import pause_words
 from restic_manager.cli.render import Column, Screen
@@ -41,6 +42,8 @@ _LABELS = {
     "files_from": "paths from",
     "exclude_larger_than": "excludes over",
     "skip_if_unchanged": "skip if unchanged",
+    "stdin_command": "output of",
+    "stdin_name": "saved as",
 }
 
 _COUNTED: Final[dict[str, Callable[[int], str]]] = {"retry": str, "exclude_larger_than": size}
@@ -172,6 +175,7 @@ def page(screen: Screen, view: ScheduleView, now: datetime) -> None:
             *spec_lines(view.spec),
             ("Retention", (view.keeps or in_words(view.retention)) if view.kind is Kind.BACKUP else ""),
             ("Guards", guard_words(view.guards) if view.kind is Kind.BACKUP else ""),
+            ("Hooks", "" if view.hooks is None else hook_words(view.hooks)),
             ("Overlap", view.overlap),
             ("Offline", view.offline),
             ("Max lateness", "none" if view.max_lateness is None else seconds_text(view.max_lateness)),
@@ -222,6 +226,9 @@ def _content_differences(view: ScheduleView, new: dict[str, Any]) -> list[str]:
         lines.append(f"retention: {in_words(view.retention)} → {in_words(new['retention'])}")
     if "guards" in new and (new["guards"] or Guards()) != (view.guards or Guards()):
         lines.append(f"guards: {guard_words(view.guards)} → {guard_words(new['guards'])}")
+    if "hooks" in new and new["hooks"] != view.hooks:
+        old_hooks, new_hooks = (hook_words(found).replace("\n", "; ") for found in (view.hooks, new["hooks"]))
+        lines.append(f"hooks: {old_hooks} → {new_hooks}")
     return lines
 
 

@@ -106,6 +106,11 @@ class SpecOptions(RestoreOptions, WhichOptions):
         list[str] | None,
         value("--files-from", "F", "Save the paths in this file on the host, one a line, taken as they are."),
     ] = None
+    stdin_command: Annotated[
+        str | None,
+        value("--stdin-from-command", "NAME", "Save what this program of the host's commands writes (0.17+)."),
+    ] = None
+    stdin_name: Annotated[str | None, value("--stdin-name", "N", "Under this name. [default: the program's]")] = None
     tag: Annotated[list[str] | None, value("--tag", "T", "Tag the snapshots with this; repeat.")] = None
     skip_if_unchanged: Annotated[
         bool | None,

@@ -110,7 +110,9 @@ def check_whole(spec: Spec) -> None:
     if ids and (getattr(spec, "restic_host", None) or getattr(spec, "schedule_id", None)):
         raise InputError(_TWO_WAYS)
     match spec:
-        case BackupSpec() if not spec.paths and not spec.files_from:
+        case BackupSpec() if spec.stdin_command is not None and (spec.paths or spec.files_from):
+            raise InputError("--stdin-from-command and paths: a backup saves one of the two; add a schedule for each")
+        case BackupSpec() if not spec.paths and not spec.files_from and spec.stdin_command is None:
             raise InputError("say what to save: one or more paths of the hosts, like /etc /home")
         case RestoreSpec():
             check_restore(spec)

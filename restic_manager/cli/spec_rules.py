@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from restic_manager.cli.typed import as_text, byte_count, each, host_path, one_of, part_of, percent, rate, whole_number
 from restic_manager.domain.errors import InputError
+from restic_manager.domain.hooks import check_program_name
 from restic_manager.domain.model import Kind
 from restic_manager.domain.specs import (
     BackupSpec,
@@ -83,6 +84,18 @@ def snapshot_id(text: str, option: str) -> str:
     return text
 
 
+def _program(text: str, option: str) -> str:
+    del option
+    check_program_name(text)
+    return text
+
+
+def _as_typed(text: str, option: str) -> str:
+    if not text:
+        raise InputError(f"{option} '': a name, or none to take it away")
+    return text
+
+
 def _flag(value: bool, option: str) -> bool:
     del option
     return value
@@ -144,6 +157,8 @@ RULES: Final[tuple[Rule, ...]] = (
         "exclude_larger_than", "--exclude-larger-than", (Kind.BACKUP,), "exclude_larger_than", byte_count, clears=True
     ),
     Rule("one_file_system", "--one-file-system", (Kind.BACKUP,), "one_file_system", _flag),
+    Rule("stdin_command", "--stdin-from-command", (Kind.BACKUP,), "stdin_command", _program, clears=True),
+    Rule("stdin_name", "--stdin-name", (Kind.BACKUP,), "stdin_name", _as_typed, clears=True),
     Rule("files_from", "--files-from", (Kind.BACKUP,), "files_from", _paths),
     Rule("tag", "--tag", (Kind.BACKUP,), "tags", _words),
     Rule("skip_if_unchanged", "--skip-if-unchanged", (Kind.BACKUP,), "skip_if_unchanged", _flag),

@@ -54,6 +54,8 @@ def _text(value: object) -> str:
 _LABELS: Final[dict[str, tuple[str, Callable[[Any], str]]]] = {
     "paths": ("Paths", _text),
     "files_from": ("Paths from", _text),
+    "stdin_command": ("Output of", _text),
+    "stdin_name": ("Saved as", _text),
     "excludes": ("Excludes", _text),
     "exclude_files": ("Exclude files", _text),
     "exclude_if_present": ("Excluded by", _text),
@@ -128,6 +130,8 @@ def spec_lines(spec: Spec | Tuning) -> list[tuple[str, str]]:
 def doing(spec: Spec, repo: str) -> str:  # noqa: C901, PLR0911, PLR0912 - one sentence a kind
     """Given what a schedule or job does, and to which repository, return it in a few words (`prunes main`)."""
     match spec:
+        case BackupSpec() if spec.stdin_command is not None:
+            return f"saves what {spec.stdin_command} writes to {repo}"
         case BackupSpec():
             what = [*spec.paths, *(f"what {file} names" for file in spec.files_from)]
             return f"saves {listing(what)} to {repo}"

@@ -77,9 +77,30 @@ class Client(TrustQuestions):
         """Given a host and a new name, return the host as it is then."""
         return self._exchange.ask("POST", f"/v1/hosts/{part(ref, 'host')}/rename", api.HostView, request)
 
-    def remove_host(self, ref: str) -> api.HostView:
-        """Given a host, forget it and return what it was."""
-        return self._exchange.ask("DELETE", f"/v1/hosts/{part(ref, 'host')}", api.HostView)
+    def remove_host(self, ref: str, *, purge: bool = False) -> api.HostView:
+        """Given a host, forget it (purge: and its history) and return what it was."""
+        query = "?purge=1" if purge else ""
+        return self._exchange.ask("DELETE", f"/v1/hosts/{part(ref, 'host')}{query}", api.HostView)
+
+    def rotate_host(self, ref: str) -> api.HostView:
+        """Given a host, have it replace its credential; return it as it is until then."""
+        return self._exchange.ask("POST", f"/v1/hosts/{part(ref, 'host')}/rotate", api.HostView)
+
+    def revoke_host(self, ref: str) -> api.HostView:
+        """Given a host, refuse it until it joins again."""
+        return self._exchange.ask("POST", f"/v1/hosts/{part(ref, 'host')}/revoke", api.HostView)
+
+    def pending(self) -> list[api.PendingView]:
+        """Return the machines that wait for approval."""
+        return self._exchange.ask("GET", "/v1/pending", list[api.PendingView])
+
+    def approve(self, fingerprint: str, request: api.ApproveRequest) -> api.HostView:
+        """Given the fingerprint of a machine that waits, return the host that it is now."""
+        return self._exchange.ask("POST", f"/v1/pending/{part(fingerprint, 'machine')}/approve", api.HostView, request)
+
+    def reject(self, fingerprint: str) -> api.PendingView:
+        """Given the fingerprint of a machine that waits, say no to it."""
+        return self._exchange.ask("POST", f"/v1/pending/{part(fingerprint, 'machine')}/reject", api.PendingView)
 
     # -- repositories -------------------------------------------------------------------------------------------------
 

@@ -280,3 +280,8 @@ Spec = (
     | ProbeSpec
 )
 """What a job does, typed per kind; the `kind` field is the tag. Further kinds join this union."""
+
+
+def needs_programs(spec: Spec) -> bool:
+    """Given a spec, return whether it names a program of the host's own."""
+    return isinstance(spec, BackupSpec) and spec.stdin_command is not None

@@ -5,10 +5,21 @@ what when (wire.py).
 """
 
 from restic_manager.link.channel import Incoming, Link, LinkClosed
-from restic_manager.link.handshake import AGENT_PATH, JOIN_PATH, Admission, Knock, answer, dial, http_refusal
+from restic_manager.link.handshake import (
+    AGENT_PATH,
+    ANNOUNCE_PATH,
+    JOIN_PATH,
+    Admission,
+    Knock,
+    answer,
+    dial,
+    http_refusal,
+    shown_pin,
+)
 
 __all__ = [
     "AGENT_PATH",
+    "ANNOUNCE_PATH",
     "JOIN_PATH",
     "Admission",
     "Incoming",
@@ -18,4 +29,5 @@ __all__ = [
     "answer",
     "dial",
     "http_refusal",
+    "shown_pin",
 ]

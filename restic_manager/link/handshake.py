@@ -30,12 +30,13 @@ from restic_manager.protocol.address import ServerUrl, check_pinned_url, parse_s
 from restic_manager.protocol.codec import Decoder, encode
 from restic_manager.protocol.messages import MAX_MESSAGE, Refused
 from restic_manager.protocol.session import refusal_error
-from restic_manager.runtime.tls import HandshakeError, WrongCertificateError, secure_client
+from restic_manager.runtime.tls import HandshakeError, WrongCertificateError, certificate_pin, secure_client
 
 logger = logging.getLogger(__name__)
 
 AGENT_PATH: Final = "/agent"
 JOIN_PATH: Final = "/join"
+ANNOUNCE_PATH: Final = "/announce"
 READ_AHEAD: Final = 64
 """Messages read before their consumer takes them; then reading stops, and TCP holds the peer back."""
 
@@ -67,7 +68,7 @@ async def answer(
     admit: Callable[[Knock], Awaitable[Admission[V]]],
     remote: str,
     handshake_timeout: float = 10.0,
-    paths: tuple[str, ...] = (AGENT_PATH, JOIN_PATH),
+    paths: tuple[str, ...] = (AGENT_PATH, JOIN_PATH, ANNOUNCE_PATH),
 ) -> AsyncIterator[tuple[V, Link] | None]:
     """Given an accepted connection and who may come in, yield what `admit` gave and the link; None when none came.
 
@@ -119,13 +120,13 @@ async def dial(
     url: str,
     *,
     path: str,
-    bearer: str,
+    bearer: str | None,
     decoder: Decoder,
     pins: Sequence[str] = (),
     open_stream: Callable[[], Awaitable[trio.abc.Stream]] | None = None,
     handshake_timeout: float = 10.0,
 ) -> AsyncIterator[Link]:
-    """Given a server's URL, a path, the bearer token and the pins its certificate may have, yield the link.
+    """Given a server's URL, a path, the bearer token (if any) and the pins its certificate may have, yield the link.
 
     Without pins the system's CAs decide, for a wss:// URL. Raise RefusedError when the server says no and why,
     UnreachableError when it is not there, does not answer in `handshake_timeout` seconds or is no restic-manager server
@@ -134,7 +135,7 @@ async def dial(
     """
     address = parse_server_url(url)
     remote = address.host_header
-    if not bearer or not bearer.isascii() or not bearer.isprintable() or " " in bearer:
+    if bearer is not None and (not bearer or not bearer.isascii() or not bearer.isprintable() or " " in bearer):
         raise InputError("the token holds characters that no token has: copy it again")
     if pins:
         check_pinned_url(url)
@@ -150,7 +151,7 @@ async def dial(
                 wire,  # type: ignore[arg-type] # any stream will do, as in its own tests
                 address.host_header,
                 address.prefix + path,
-                extra_headers=[(b"Authorization", b"Bearer " + bearer.encode("ascii"))],
+                extra_headers=[] if bearer is None else [(b"Authorization", b"Bearer " + bearer.encode("ascii"))],
                 message_queue_size=READ_AHEAD,
                 max_message_size=MAX_MESSAGE,
                 receive_buffer_size=READ_SIZE,
@@ -167,6 +168,23 @@ async def dial(
             raise
         finally:
             await link.end_of_block(*ending)
+
+
+async def shown_pin(url: str, *, handshake_timeout: float = 10.0) -> str:
+    """Given a server's URL with TLS, return the pin of the certificate that whoever answers there shows.
+
+    Nothing is said to it, and nothing is believed. Raise UnreachableError.
+    """
+    address = parse_server_url(url)
+    with trio.move_on_after(handshake_timeout):
+        try:
+            stream = await trio.open_tcp_stream(address.host, address.port)
+            return await certificate_pin(stream, address.host)
+        except OSError as error:
+            raise UnreachableError(f"cannot reach {address.host_header}: {_cause(error)}") from error
+        except HandshakeError as error:
+            raise UnreachableError(f"cannot reach {address.host_header}: {error}") from error
+    raise UnreachableError(f"cannot reach {address.host_header}: no answer within {handshake_timeout:g} s")
 
 
 async def _read_request(wire: Wire, remote: str, seconds: float) -> WebSocketRequest | None:

@@ -184,3 +184,7 @@ join_request: Final = Decoder(messages.Join)
 """What the server reads on `/join`."""
 join_answer: Final = Decoder(messages.Joined | messages.Refused)
 """What the agent reads on `/join`."""
+announce_request: Final = Decoder(messages.Announce)
+"""What the server reads on `/announce`."""
+announce_answer: Final = Decoder(messages.Challenge | messages.Announced | messages.Joined | messages.Refused)
+"""What the agent reads on `/announce`."""

@@ -56,6 +56,8 @@ CAP_KINDS = "kinds"
 """Announced by an agent that carries out every kind of `domain.model.Kind`; any other is sent `backup` and `init`."""
 CAP_PINS = "pins"
 """Announced by an agent that knows its server by the pin of its certificate; only such an agent is told pins."""
+CAP_ROTATE = "rotate"
+"""Announced by an agent that replaces its credential when asked; any other is never asked."""
 CAP_REFERENCES = "references"
 """Announced by an agent that looks secrets up on its host; only such an agent is sent access that refers to some."""
 CAP_PROBE = "probe"
@@ -67,7 +69,10 @@ CAP_HOOKS = "hooks"
 CAP_RECOVER = "recover"
 """Announced by a server that gives the access for which a claim with `recover` asks."""
 
-Pins = Annotated[tuple[Annotated[str, Meta(pattern="^[a-z2-7]{52}$")], ...], Meta(max_length=10)]
+Base32 = Annotated[str, Meta(pattern="^[a-z2-7]{52}$")]
+"""256 bits in base32 (RFC 4648) without padding, in small letters."""
+Sha256 = Annotated[str, Meta(max_length=64, pattern="^[0-9a-f]{64}$")]
+Pins = Annotated[tuple[Base32, ...], Meta(max_length=10)]
 """Certificates by the SHA-256 of their DER, in base32."""
 Seq = Annotated[int, Meta(ge=1, le=2**53)]
 Version = Annotated[int, Meta(ge=0, le=2**53)]
@@ -85,11 +90,42 @@ class Join(Message, frozen=True, kw_only=True, tag="join"):
 
     protocol: Annotated[int, Meta(ge=1, le=1_000_000)]
     agent_version: ShortText
-    credential_sha256: Annotated[str, Meta(max_length=64, pattern="^[0-9a-f]{64}$")]
+    credential_sha256: Sha256
+
+
+class Challenge(Message, frozen=True, kw_only=True, tag="challenge"):
+    """Server, first on `/announce`: 256 random bits, good for this connection only."""
+
+    nonce: Base32
+
+
+class Announce(Message, frozen=True, kw_only=True, tag="announce"):
+    """Agent, on `/announce`: a machine that asks to become a host, and waits until somebody approves its key.
+
+    public_key: Ed25519. name: what the machine calls itself. pin: of the certificate it sees; null where it sees none
+    or the system's CAs decide. signature: over `protocol.announcing.signed_bytes`, which covers all of it.
+    """
+
+    protocol: Annotated[int, Meta(ge=1, le=1_000_000)]
+    agent_version: ShortText
+    public_key: Base32
+    credential_sha256: Sha256
+    name: ShortText
+    os: ShortText
+    pin: Base32 | None = None
+    signature: Annotated[str, Meta(pattern="^[a-z2-7]{103}$")]
+
+
+class Announced(Message, frozen=True, kw_only=True, tag="announced"):
+    """Server: the machine waits for a word, under this fingerprint of its key. It announces itself again then."""
+
+    fingerprint: ShortText
+    retry_after: Seconds
+    expires_at: Instant
 
 
 class Joined(Message, frozen=True, kw_only=True, tag="joined"):
-    """Server: the join is committed; the same token with the same hash gets the same answer until it expires.
+    """Server: the join is committed; the same token or key with the same hash gets the same answer.
 
     repositories: the places (`domain.policy.place_of`) that the agent may use without a further word on the host.
     """
@@ -179,13 +215,38 @@ class Refused(Message, frozen=True, kw_only=True, tag="refused"):
     """Server, instead of joined or welcome: why not, and whether dialling again can help.
 
     Codes: unknown, revoked, used, expired, invalid, too_old, too_new, rekey, old_copy, duplicate, busy, draining,
-    tls_needed.
+    tls_needed, rejected, crowded, wrong_pin.
     """
 
     code: ShortText
     message: LongText
     retry: bool = False
     retry_after: Seconds | None = None
+
+
+# -- the credential of a host that has joined -------------------------------------------------------------------------
+
+
+class CredentialRotate(Message, frozen=True, kw_only=True, tag="credential.rotate"):
+    """Server: replace your credential. Said again after each welcome until the new one was used."""
+
+
+class CredentialNew(Message, frozen=True, kw_only=True, tag="credential.new"):
+    """Agent, asked to: the SHA-256 (hex) of the next credential, made and fsynced. The live one stays valid."""
+
+    credential_sha256: Sha256
+
+
+class CredentialHeld(Message, frozen=True, kw_only=True, tag="credential.held"):
+    """Server: it is committed that this one lets in as well. The agent makes it the one it uses, on disk."""
+
+    credential_sha256: Sha256
+
+
+class CredentialUsed(Message, frozen=True, kw_only=True, tag="credential.used"):
+    """Agent: from now on it uses this one, so the one before may die. A hello by it says the same."""
+
+    credential_sha256: Sha256
 
 
 # -- both directions --------------------------------------------------------------------------------------------------
@@ -445,6 +506,8 @@ FromAgent = (
     | Heartbeat
     | Error
     | Goodbye
+    | CredentialNew
+    | CredentialUsed
     | ScheduleAck
     | ScheduleFire
     | SlotDecided
@@ -457,7 +520,18 @@ FromAgent = (
 """What an agent may say on `/agent` (on `/join` it says `join` only)."""
 
 FromServer = (
-    Welcome | Refused | Heartbeat | Error | Goodbye | ScheduleSet | ScheduleFired | CommandRun | CommandCancel | Ack
+    Welcome
+    | Refused
+    | Heartbeat
+    | Error
+    | Goodbye
+    | CredentialRotate
+    | CredentialHeld
+    | ScheduleSet
+    | ScheduleFired
+    | CommandRun
+    | CommandCancel
+    | Ack
 )
 """What the server may say on `/agent` (on `/join` it answers `joined` or `refused`)."""
 

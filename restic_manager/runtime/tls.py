@@ -156,6 +156,23 @@ async def secure_client(stream: trio.abc.Stream, host: str, pins: Sequence[str])
     return secured
 
 
+async def certificate_pin(stream: trio.abc.Stream, host: str) -> str:
+    """Given a connection to this host, return the pin of the certificate it shows, for what that is worth; close it.
+
+    Raise HandshakeError for what is no TLS.
+    """
+    secured: TlsStream = trio.SSLStream(
+        stream, client_context(pinned=True), server_hostname=host, https_compatible=True
+    )
+    try:
+        await secured.do_handshake()
+        return pin_of(secured.getpeercert(binary_form=True) or b"")
+    except (trio.BrokenResourceError, trio.ClosedResourceError, OSError, ssl.SSLError) as error:
+        raise _failure(error) from error
+    finally:
+        await trio.aclose_forcefully(stream)
+
+
 def _check_pin(certificate: bytes | None, pins: Sequence[str]) -> None:
     shown = pin_of(certificate or b"")
     if shown not in pins:

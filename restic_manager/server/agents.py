@@ -18,12 +18,13 @@ import trio
 from sqlalchemy import Connection
 
 from restic_manager.domain.errors import StorageError
-from restic_manager.link import AGENT_PATH, Admission, Knock, Link, LinkClosed, answer, http_refusal
+from restic_manager.link import AGENT_PATH, ANNOUNCE_PATH, Admission, Knock, Link, LinkClosed, answer, http_refusal
 from restic_manager.protocol import codec
 from restic_manager.protocol.messages import Join, Joined, Refused
 from restic_manager.protocol.session import judge_version
 from restic_manager.runtime.seldom import Seldom
 from restic_manager.runtime.tls import Gatekeeper, HandshakeError
+from restic_manager.server import announcing
 from restic_manager.server.newcomers import Newcomer, Newcomers
 from restic_manager.server.peers import network_of
 from restic_manager.server.services import Services
@@ -41,9 +42,11 @@ DRAIN_SECONDS: Final = 5.0
 
 @dataclass(frozen=True)
 class _Visitor:
-    """Whom the bearer token speaks for: a host that has joined, or (host None) somebody with a join token's hash."""
+    """Whom the bearer token speaks for: a host that has joined, or (host None) somebody with a join token's hash, or
+    (with no bearer at all) a machine that announces itself.
+    """
 
-    token_sha256: str
+    token_sha256: str | None
     host: HostRow | None
 
 
@@ -97,10 +100,12 @@ class AgentsDoor:
                 if answered is None:
                     return
                 visitor, link = answered
-                if visitor.host is None:
-                    await self._join(visitor, link)
+                if visitor.token_sha256 is None:
+                    await announcing.meet(self._services, link)
+                elif visitor.host is None:
+                    await self._join(visitor.token_sha256, link)
                 else:
-                    await self._sessions.meet(visitor.host, link, greeted)
+                    await self._sessions.meet(visitor.host, visitor.token_sha256, link, greeted)
         except* HandshakeError as group:
             logger.info("agents' door: %s: %s", remote, _first(group))
         except* LinkClosed as group:
@@ -119,6 +124,8 @@ class AgentsDoor:
         if isinstance(admission, Refused):
             return admission
         visitor, _ = admission
+        if visitor.token_sha256 is None:
+            return admission  # it speaks for nobody yet: its network's share is all there is
         # A host joins anew with another credential: it is not to wait for what was tried with the old one.
         why = self._newcomers.speaks_for(newcomer, visitor.token_sha256, trio.current_time())
         if why is not None:
@@ -128,6 +135,8 @@ class AgentsDoor:
     async def _whom(self, knock: Knock) -> Admission[_Visitor]:
         if self._draining:
             return Refused(code="draining", message="the server stops: try again", retry=True, retry_after=5)
+        if knock.path == ANNOUNCE_PATH:
+            return _Visitor(None, None), codec.announce_request
         if knock.bearer is None:
             return Refused(code="unknown", message="no credential: an agent sends `Authorization: Bearer …`")
         digest = hashlib.sha256(knock.bearer.encode("utf-8", errors="surrogatepass")).hexdigest()
@@ -138,7 +147,7 @@ class AgentsDoor:
         host = await self._services.store.read(lambda tx: hosts.admit_credential(tx, digest))
         return host if isinstance(host, Refused) else (_Visitor(digest, host), codec.from_agent)
 
-    async def _join(self, visitor: _Visitor, link: Link) -> None:
+    async def _join(self, token_sha256: str, link: Link) -> None:
         message = await first_message(link)
         if not isinstance(message, Join):
             await turn_away(link, message)
@@ -148,10 +157,10 @@ class AgentsDoor:
             now = self._services.clock.now()
 
             def join(tx: Connection) -> Joined | Refused:
-                answer = hosts.redeem(tx, visitor.token_sha256, message.credential_sha256, now)
+                answer = hosts.redeem(tx, token_sha256, message.credential_sha256, now)
                 if isinstance(answer, Refused):
                     return answer
-                return grants.with_places(tx, answer, visitor.token_sha256, unseal=self._services.sealer.unseal)
+                return grants.with_places(tx, answer, token_sha256, unseal=self._services.sealer.unseal)
 
             said = await self._services.store.write(join)
         if isinstance(said, Joined):

@@ -17,11 +17,22 @@ from sqlalchemy import Connection, and_, select
 
 from restic_manager.domain import lifecycle
 from restic_manager.domain.model import Failure, Status
-from restic_manager.protocol.messages import CommandCancel, Hello, JobClaim, Message, Refused
+from restic_manager.protocol.messages import CommandCancel, CredentialRotate, Hello, JobClaim, Message, Refused
 from restic_manager.protocol.session import Accepted, Holding, JournalRecord, judge_hello
 from restic_manager.server.orders import LOGIN_FORGOTTEN, Unseal, write_orders
 from restic_manager.server.per_job import PerJob
-from restic_manager.server.store import assignments, closing, events, hosts, identity, job_rows, jobs, journals, slots
+from restic_manager.server.store import (
+    assignments,
+    closing,
+    credentials,
+    events,
+    hosts,
+    identity,
+    job_rows,
+    jobs,
+    journals,
+    slots,
+)
 from restic_manager.server.store.hosts import HostRow
 from restic_manager.server.store.job_rows import JobRow
 from restic_manager.server.store.queue import Order
@@ -62,17 +73,17 @@ class Owed(NamedTuple):
     lost: list[tuple[JobRow, Failure]]
 
 
-def greet(tx: Connection, admitted: HostRow, hello: Hello, *, heard_at: datetime) -> Greeting | Refused:
-    """Given a host as it was when it was let in, and its hello, take the hello and return the greeting.
+def greet(
+    tx: Connection, host_id: str, hello: Hello, *, credential_sha256: str, heard_at: datetime
+) -> Greeting | Refused:
+    """Given a host, by which credential it was let in, and its hello, take the hello and return the greeting.
 
     Or return why the session cannot be; then nothing of it is stored but the event.
     """
-    host_id = admitted.id
+    owner = credentials.whose(tx, credential_sha256)
+    if isinstance(owner, Refused):
+        return owner  # it was good when it knocked: replaced or revoked in this very moment
     host = hosts.get(tx, host_id)
-    if host.removed_at is not None:
-        return Refused(code="revoked", message=f"host {host.name} was removed: invite it anew to let it join again")
-    if host.credential_sha256 != admitted.credential_sha256:
-        return Refused(code="revoked", message=f"another agent has joined as {host.name} in this very moment")
     holding = Holding(epoch=identity.epoch(tx), version=host.schedule_version)
     verdict = judge_hello(hello, journals.find(tx, host_id, hello.journal_id), holding)
     if isinstance(verdict, Accepted) and verdict.old_copy:
@@ -87,6 +98,7 @@ def greet(tx: Connection, admitted: HostRow, hello: Hello, *, heard_at: datetime
         detail = f"it claims job {foreign}, which is another host's: the session was refused"
         events.record_of_host(tx, now=heard_at, actor=host.name, what="foreign_claim", host_id=host_id, detail=detail)
         return Refused(code="invalid", message=f"job {foreign} is another host's")
+    credentials.use(tx, host_id, credential_sha256, now=heard_at)
     greeting = Greeting(
         host=host,
         accepted=verdict,
@@ -133,6 +145,8 @@ def owed(
     """
     claimed = {claim.job_id for claim in claims}
     messages = _access(tx, greeting, [claim.job_id for claim in claims if claim.recover], unseal, per_job)
+    if credentials.rotation_asked(tx, greeting.host.id):
+        messages.append(CredentialRotate())
     orders: list[Order] = []
     for job in jobs.unfinished(tx, greeting.host.id):
         if job.state.cancel_requested_at is not None:

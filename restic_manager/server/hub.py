@@ -13,7 +13,7 @@ import trio
 
 from restic_manager.domain.model import Progress
 from restic_manager.link import Link
-from restic_manager.protocol.messages import CommandRun, Goodbye, Message
+from restic_manager.protocol.messages import CommandRun, Goodbye, Message, Refused
 from restic_manager.runtime.bell import Bell
 
 
@@ -34,10 +34,10 @@ class Session:
         self.close_code: int | None = None
         """How its link is closed once it has left, where the session ended it."""
 
-    def end(self, reason: str) -> None:
-        """End the session soon, telling the agent why."""
-        self.link.put(Goodbye(reason=reason[:256]))
-        self.close_code = 1001
+    def end(self, reason: str, refused: Refused | None = None) -> None:
+        """End the session soon, telling the agent why; refused: and that it is not to come again as it is."""
+        self.link.put(Goodbye(reason=reason[:256]) if refused is None else refused)
+        self.close_code = 1001 if refused is None else 1008
         self.scope.cancel()
 
 
@@ -118,11 +118,11 @@ class Hub:
             if session is not None:
                 session.sets.ring()
 
-    def close(self, host_id: str, reason: str) -> None:
-        """Given a host, end its session, whether live or being greeted."""
+    def close(self, host_id: str, reason: str, *, refused: Refused | None = None) -> None:
+        """Given a host, end its session, whether live or being greeted; refused: with what it is told for that."""
         for session in (self._sessions.get(host_id), self._greeting.get(host_id)):
             if session is not None:
-                session.end(reason)
+                session.end(reason, refused)
 
     def close_all(self, reason: str, *, but: str | None = None) -> None:
         """End every session but that of one host."""

@@ -17,7 +17,18 @@ from sqlalchemy import Connection, select
 from restic_manager.domain.errors import StorageError
 from restic_manager.domain.instants import duration_text
 from restic_manager.server.services import Services
-from restic_manager.server.store import expiry, history, hosts, jobs, listings, pause_changes, pauses, relisting
+from restic_manager.server.store import (
+    expiry,
+    history,
+    hosts,
+    jobs,
+    listings,
+    pause_changes,
+    pauses,
+    pending,
+    purging,
+    relisting,
+)
 from restic_manager.server.store.job_rows import UNFINISHED
 from restic_manager.server.store.ripple import Ripple
 from restic_manager.server.store.schema import hosts as host_rows
@@ -50,6 +61,7 @@ class Janitor:
             self.end_pauses: LOST_SECONDS,  # at the latest: a wall clock that is set rings no bell
             self.forget_listings: LOST_SECONDS,
             self.prune: PRUNE_SECONDS,
+            self.purge: LOST_SECONDS,
         }
         now = trio.current_time()
         due = {task: now + seconds for task, seconds in work.items()}
@@ -132,12 +144,22 @@ class Janitor:
         return None if next_end is None else max(0.0, (next_end - services.clock.now()).total_seconds())
 
     async def forget_listings(self) -> None:
-        """Take the rows of listing jobs away that ended a while ago, and old jobs that only listed for the server."""
+        """Take away what is of no use after an hour: rows of listing jobs, machines that waited for approval; and old
+        jobs that only listed for the server.
+        """
         now = self._services.clock.now()
+        await self._services.store.write(lambda tx: pending.forget(tx, now))
         while await self._services.store.write(lambda tx: listings.prune(tx, now)):
             pass
         while await self._services.store.write(lambda tx: relisting.prune(tx, now)) == history.BITE:
             pass
+
+    async def purge(self) -> None:
+        """Take the history of removed hosts away where that was asked for and cut short."""
+        store, now = self._services.store, self._services.clock.now()
+        for host_id in await store.read(purging.asked):
+            while await store.write(functools.partial(purging.bite, host_id=host_id, now=now)):
+                pass
 
     async def prune(self) -> None:
         """Bring history within its limits, in bites that hold nobody up."""

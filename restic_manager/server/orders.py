@@ -15,10 +15,11 @@ from restic_manager.domain.errors import ConflictError, ManagerError, NotFoundEr
 from restic_manager.domain.lock_waits import with_lock_wait
 from restic_manager.domain.meaning import other_repo
 from restic_manager.domain.model import Failure, Kind, RepoAccess, Status
-from restic_manager.protocol.messages import CAP_KINDS, CAP_PROBE, CAP_REFERENCES, CommandRun
+from restic_manager.domain.specs import needs_programs
+from restic_manager.protocol.messages import CAP_HOOKS, CAP_KINDS, CAP_PROBE, CAP_REFERENCES, CommandRun
 from restic_manager.restic.checks import check_source
 from restic_manager.server.per_job import PerJob
-from restic_manager.server.store import filling, hosts, job_rows, jobs, repos
+from restic_manager.server.store import filling, hosts, job_rows, jobs, repos, schedules
 from restic_manager.server.store.job_rows import JobRow
 from restic_manager.server.store.queue import Order
 from restic_manager.server.store.repos import RepoRow
@@ -54,6 +55,11 @@ def fill_orders(tx: Connection, orders: Iterable[Order]) -> tuple[list[Order], l
         job = order.job
         if job.kind not in _EVERY_AGENT and not hosts.has_capability(tx, job.host_id, CAP_KINDS):
             message = f"the agent of this host knows backup and init only, no {job.kind}: update restic-manager there"
+            unfilled.append((job, Failure(code="agent_too_old", message=message)))
+            continue
+        needs = needs_programs(job.spec) or schedules.hooks_of(tx, job.schedule_id, job.kind) is not None
+        if needs and not hosts.has_capability(tx, job.host_id, CAP_HOOKS):
+            message = "the agent of this host runs no hooks and saves no command's output: update restic-manager there"
             unfilled.append((job, Failure(code="agent_too_old", message=message)))
             continue
         if job.kind is Kind.PROBE and not hosts.has_capability(tx, job.host_id, CAP_PROBE):
@@ -104,6 +110,7 @@ def write_orders(
             ordered_at=job.created_at,
             recover=recover or job.status is Status.RUNNING,
             source=source,
+            hooks=schedules.hooks_of(tx, job.schedule_id, job.kind),
         )
         written.messages.append((job.host_id, command))
     return written

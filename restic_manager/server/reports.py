@@ -27,6 +27,9 @@ from restic_manager.link import Incoming
 from restic_manager.protocol.codec import WireError
 from restic_manager.protocol.messages import (
     Ack,
+    CredentialHeld,
+    CredentialNew,
+    CredentialUsed,
     DurableReport,
     Error,
     JobFinished,
@@ -34,6 +37,7 @@ from restic_manager.protocol.messages import (
     JobRows,
     JobStarted,
     Message,
+    Refused,
     ScheduleAck,
     ScheduleFire,
     SlotDecided,
@@ -41,6 +45,7 @@ from restic_manager.protocol.messages import (
 from restic_manager.protocol.session import JournalRecord, frame_hash, judge_sequence
 from restic_manager.server.store import (
     assignments,
+    credentials,
     events,
     fates,
     job_rows,
@@ -101,12 +106,27 @@ def take(tx: Connection, batch: Iterable[Incoming], sender: Sender, *, now: date
                 assignments.note_ack(tx, sender.caller.host_id, message, now)
             case JobRows():
                 run.rows(message)
+            case CredentialNew(credential_sha256=digest) | CredentialUsed(credential_sha256=digest):
+                used = isinstance(message, CredentialUsed)
+                taken.answers += _rotate(tx, sender.caller.host_id, digest, used=used, now=now)
             case _:
                 run.report(message, incoming.frame)
         if taken.end is not None:
             break
     run.finish()
     return taken
+
+
+def _rotate(tx: Connection, host_id: str, digest: str, *, used: bool, now: datetime) -> list[Message]:
+    """Given a host's word about its next credential, keep it; return the answer. Used: that it lives by it now."""
+    if used:
+        refused = credentials.use(tx, host_id, digest, now=now)
+        why = refused.message if isinstance(refused, Refused) else None
+    else:
+        why = credentials.note_next(tx, host_id, digest)
+    if why is not None:
+        return [Error(code="invalid", message=why, ref="credential.used" if used else "credential.new")]
+    return [] if used else [CredentialHeld(credential_sha256=digest)]
 
 
 def set_aside(tx: Connection, incoming: Incoming, sender: Sender, *, reason: str, now: datetime) -> Taken:

@@ -64,10 +64,11 @@ class HostSessions:
     def __init__(self, services: Services) -> None:
         self._services = services
 
-    async def meet(self, host: HostRow, link: Link, greeted: Callable[[], None]) -> None:
-        """Given whose credential it is and the link, live the session; `greeted` is called after a good hello.
+    async def meet(self, host: HostRow, credential_sha256: str, link: Link, greeted: Callable[[], None]) -> None:
+        """Given a host, the hash of the credential that let it in and the link, live the session.
 
-        Raise LinkClosed when the link is over, StorageError when the store cannot be used, alone or in a group.
+        `greeted` is called after a good hello. Raise LinkClosed when the link is over, StorageError when the store
+        cannot be used, alone or in a group.
         """
         hello = await first_message(link)
         if not isinstance(hello, Hello):
@@ -83,7 +84,14 @@ class HostSessions:
         hub.greet(session)
         try:
             with session.scope:
-                await self._greet(session, host, hello, heard_at, greeted)
+                greet = functools.partial(
+                    greetings.greet,
+                    host_id=host.id,
+                    hello=hello,
+                    credential_sha256=credential_sha256,
+                    heard_at=heard_at,
+                )
+                await self._greet(session, hello, greet, greeted)
         finally:
             if hub.leave(session):
                 self._services.dispatcher.host_left(host.id)
@@ -109,14 +117,16 @@ class HostSessions:
         return None
 
     async def _greet(
-        self, session: Session, host: HostRow, hello: Hello, heard_at: datetime, greeted: Callable[[], None]
+        self,
+        session: Session,
+        hello: Hello,
+        greet: Callable[[Connection], Greeting | Refused],
+        greeted: Callable[[], None],
     ) -> None:
         services = self._services
         # Not heard_at: what an older session was sent while this one waited for its end may be lost with it.
         greeted_at = services.clock.now()
-        result = await services.store.write(
-            functools.partial(greetings.greet, admitted=host, hello=hello, heard_at=heard_at)
-        )
+        result = await services.store.write(greet)
         if isinstance(result, Refused):
             await _refuse(session.link, result)
             return

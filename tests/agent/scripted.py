@@ -245,6 +245,7 @@ class World:
         self.nursery = nursery
         self.up = True
         self.dials: list[datetime] = []
+        self.bearers: list[str] = []
         self.refusal: Refused | None = None
         self._desks_in, self._desks = trio.open_memory_channel[Desk](10)
         self._knocks: set[trio.CancelScope] = set()
@@ -305,6 +306,7 @@ class World:
     @asynccontextmanager
     async def _dial(self, credential: str) -> AsyncIterator[Link]:
         self.dials.append(self.clock.now())
+        self.bearers.append(credential)
         if not self.up:
             raise UnreachableError("nobody there")
         ours, theirs = trio.testing.memory_stream_pair()

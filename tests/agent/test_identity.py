@@ -12,8 +12,8 @@ import trio
 import trio.testing
 from trio.testing import MockClock
 
+from restic_manager.agent.book import IdentityBook
 from restic_manager.agent.identity import Identity, IdentityFiles, establish, sha256_hex
-from restic_manager.agent.pins import PinBook
 from restic_manager.domain.errors import InputError, RefusedError, StorageError, UnreachableError
 from restic_manager.link import Link, answer, dial
 from restic_manager.protocol import codec
@@ -185,12 +185,12 @@ async def test_a_damaged_identity_is_refused_with_the_remedy(tmp_path: Path, aut
 async def test_next_pins_are_on_disk_before_they_are_used(tmp_path: Path, autojump_clock: MockClock) -> None:
     identity = await join(Door(), tmp_path)
     files = IdentityFiles(tmp_path)
-    book = PinBook(files, identity)
+    book = IdentityBook(identity, files)
     both = (*PINS, *own_certificate("next").pins_at(NOW))
     assert not await book.learn(())
     assert not await book.learn(PINS)
     assert await book.learn(both)
-    assert book.held == both
+    assert book.pins == both
     assert files.load() == msgspec.structs.replace(identity, pins=both)
     assert not await book.learn(both[::-1])
     # The token names the old pin only, and a service file goes on naming the token: what was learned stays.
@@ -202,17 +202,17 @@ async def test_pins_that_cannot_be_stored_are_not_held(
 ) -> None:
     identity = await join(Door(), tmp_path)
     files = IdentityFiles(tmp_path)
-    book = PinBook(files, identity)
+    book = IdentityBook(identity, files)
 
     def full(_identity: Identity) -> None:
         raise StorageError("the disk is full")
 
     monkeypatch.setattr(files, "store", full)
     assert not await book.learn(own_certificate("next").pins_at(NOW))
-    assert book.held == PINS
+    assert book.pins == PINS
 
 
 async def test_who_goes_by_the_systems_cas_learns_no_pin(tmp_path: Path) -> None:
     identity = Identity(host_id="h", host_name="n", credential="c", token_sha256="t")
-    assert not await PinBook(IdentityFiles(tmp_path), identity).learn(PINS)
+    assert not await IdentityBook(identity, IdentityFiles(tmp_path)).learn(PINS)
     assert list(tmp_path.iterdir()) == []

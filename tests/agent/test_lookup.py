@@ -97,6 +97,13 @@ async def test_what_needs_no_looking_up_is_the_same_but_not_shown(host: Host) ->
     assert host.redactor.text("from-the-server") == MASK
 
 
+@pytest.mark.parametrize("letter", ["x", "é"])
+async def test_a_secret_has_so_many_characters(host: Host, letter: str) -> None:
+    assert await host.password(host.file("pw", letter * looking.LONGEST + "\n")) == letter * looking.LONGEST
+    with pytest.raises(SecretMissingError, match=f"at most {looking.LONGEST} characters"):
+        await host.password(host.file("pw", letter * (looking.LONGEST + 1)))
+
+
 Make = Callable[[Host], str]
 
 

@@ -52,6 +52,26 @@ def host(**changes: Any) -> api.HostView:
     return msgspec.structs.replace(view, **changes)
 
 
+FINGERPRINT = "kzdvv-j2umn-duyau-f35o3-6k6kw"
+
+
+def pending(**changes: Any) -> api.PendingView:
+    view = api.PendingView(
+        fingerprint=FINGERPRINT,
+        name="db7",
+        name_taken=False,
+        name_wanted_by=1,
+        address="192.0.2.7",
+        os="Debian GNU/Linux 12",
+        agent_version="0.1.0",
+        first_at=ago(minutes=9),
+        last_at=ago(seconds=5),
+        expires_at=ago(minutes=-60),
+        rejected_at=None,
+    )
+    return msgspec.structs.replace(view, **changes)
+
+
 def repo(**changes: Any) -> api.RepoView:
     view = api.RepoView(
         id="b1b2c3d4-0000-4000-8000-000000000001",

@@ -23,6 +23,12 @@ READING: list[tuple[list[str], str, str, Any]] = [
     (["host", "label", "web1", "a=b", "c-"], "POST", "/v1/hosts/web1/labels", samples.host(labels={"a": "b"})),
     (["host", "rename", "web1", "web2"], "POST", "/v1/hosts/web1/rename", samples.host(name="web2")),
     (["host", "remove", "web1"], "DELETE", "/v1/hosts/web1", samples.host()),
+    (["host", "remove", "web1", "--purge"], "DELETE", "/v1/hosts/web1?purge=1", samples.host()),
+    (["host", "rotate", "web1"], "POST", "/v1/hosts/web1/rotate", samples.host()),
+    (["host", "revoke", "web1"], "POST", "/v1/hosts/web1/revoke", samples.host()),
+    (["host", "pending"], "GET", "/v1/pending", [samples.pending()]),
+    (["host", "approve", samples.FINGERPRINT], "POST", f"/v1/pending/{samples.FINGERPRINT}/approve", samples.host()),
+    (["host", "reject", samples.FINGERPRINT], "POST", f"/v1/pending/{samples.FINGERPRINT}/reject", samples.pending()),
     (["repo", "list"], "GET", "/v1/repos", [samples.repo()]),
     (["repo", "show", "main"], "GET", "/v1/repos/main", samples.repo()),
     (["repo", "init", "main", "--host", "web1"], "POST", "/v1/repos/main/init", samples.job(Status.QUEUED)),
@@ -298,6 +304,7 @@ def test_schedule_add_sends_everything_that_was_typed(command: Command, server: 
         },
         "retention": None,
         "guards": None,
+        "hooks": None,
     }
 
 

@@ -179,6 +179,20 @@ def test_a_certificate_of_ones_own_comes_with_its_key(tmp_path: Path) -> None:
         assert says in caught.value.message
 
 
+def test_a_pin_instead_of_a_token() -> None:
+    pin = pin_of(b"")
+    asked = {"server": "wss://backup.example.org", "data_dir": "/d"}
+    assert load_agent(NONE, **asked).pin is None
+    assert load_agent(NONE, pin=f" {pin.upper()} ", **asked).pin == pin
+    assert load_agent({"RESTIC_MANAGER_PIN": pin}, **asked).pin == pin
+    with pytest.raises(InputError, match=r"--pin: .*52 letters.*server cert show"):
+        load_agent(NONE, pin=pin[:-1], **asked)
+    with pytest.raises(InputError, match=r"--pin and --token: say only one"):
+        load_agent(NONE, pin=pin, token=PINNED, **asked)
+    with pytest.raises(InputError, match="did you mean 'wss://h'"):
+        load_agent(NONE, pin=pin, server="ws://h", data_dir="/d")
+
+
 def test_a_pinned_token_is_not_sent_without_tls() -> None:
     with pytest.raises(InputError) as caught:
         agent_token(NONE, token=PINNED)

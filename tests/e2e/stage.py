@@ -138,7 +138,8 @@ class Stage:
     ) -> Program:
         """Start (or start again) this host's agent; the first time it is invited and joins, with this policy."""
         data = self.folder / f"agent-{name}"
-        if policy is not None and not data.exists():
+        known = (data / "agent-identity.json").exists() or (data / "agent-policy.toml").exists()
+        if policy is not None and not known:
             self.allow(name, policy)
         argv = ["agent", "--server", self.url, "--catch-up-delay", "0s", "--reconnect-max", "2s", *flags]
         if restic is not None:

@@ -171,7 +171,7 @@ class TestPace:
         assert pace.take(2e9, 2) == 1.0
 
 
-def test_lines_that_strangers_cause_are_written_so_often_and_then_counted(
+def test_lines_of_strangers_are_written_so_often(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     now = 0.0

@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from restic_manager.domain.hooks import Hooks
 from restic_manager.domain.model import (
     BackupStats,
@@ -77,12 +79,20 @@ from restic_manager.domain.specs import (
     UnlockSpec,
     VerifySpec,
 )
+from restic_manager.protocol.announcing import base32, fingerprint_of, signed_bytes
 from restic_manager.protocol.codec import encode, encode_entry
 from restic_manager.protocol.jointoken import pin_of
 from restic_manager.protocol.messages import (
     Ack,
+    Announce,
+    Announced,
+    Challenge,
     CommandCancel,
     CommandRun,
+    CredentialHeld,
+    CredentialNew,
+    CredentialRotate,
+    CredentialUsed,
     Ended,
     Entry,
     Error,
@@ -110,6 +120,7 @@ from restic_manager.protocol.messages import (
     StandingOrder,
     Welcome,
 )
+from restic_manager.runtime.signing import public_key, sign
 
 GOLDEN: Final = Path(__file__).parent / "golden"
 
@@ -125,6 +136,26 @@ JOURNAL: Final = "71d7c9d8-33f5-4d27-8b8a-6e1f0a2b9c30"
 INSTANCE: Final = "aa3f4e21-9b7c-4c0e-8f1d-5e2b6a7c8d90"
 HASH: Final = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 
+KEY: Final = bytes(range(32))
+NONCE: Final = base32(bytes(range(32)))
+
+
+def signed(announce: Announce) -> Announce:
+    """Given an announcement, return it signed with KEY for NONCE."""
+    return msgspec.structs.replace(announce, signature=base32(sign(KEY, signed_bytes(announce, NONCE))))
+
+
+ANNOUNCE: Final = signed(
+    Announce(
+        protocol=1,
+        agent_version="0.1.0",
+        public_key=base32(public_key(KEY)),
+        credential_sha256=HASH,
+        name="web-1",
+        os="Debian GNU/Linux 12 (bookworm)",
+        signature="",
+    )
+)
 FULL_HOOKS: Final = Hooks(
     before=("stop-db",), after=("tell-team",), on_failure=("page-me",), finally_=("start-db",), time_limit=60
 )
@@ -604,6 +635,14 @@ SAMPLES: Final[dict[str, Message]] = {
     ),
     "job.rows": JobRows(job_id=JOB, first=1, rows=ROWS),
     "ack": Ack(through=12),
+    "credential.rotate": CredentialRotate(),
+    "credential.new": CredentialNew(credential_sha256=HASH),
+    "credential.held": CredentialHeld(credential_sha256=HASH),
+    "credential.used": CredentialUsed(credential_sha256=HASH),
+    "challenge": Challenge(nonce=NONCE),
+    "announce": ANNOUNCE,
+    "announce.full": signed(msgspec.structs.replace(ANNOUNCE, pin=pin_of(b"a certificate"))),
+    "announced": Announced(fingerprint=fingerprint_of(public_key(KEY)), retry_after=5, expires_at=LATER),
 }  # fmt: skip
 """By the name of their golden file: the message's tag, and what is special about it."""
 

@@ -16,6 +16,9 @@ from msgspec import inspect as mi
 from restic_manager.protocol import codec
 from restic_manager.protocol.codec import Decoder, WireError, encode_entry
 from restic_manager.protocol.messages import (
+    Announce,
+    Announced,
+    Challenge,
     Entry,
     FromAgent,
     FromServer,
@@ -33,13 +36,17 @@ DIRECTIONS: Final[dict[str, Any]] = {
     "server": FromServer,
     "join-agent": Join,
     "join-server": Joined | Refused,
+    "announce-agent": Announce,
+    "announce-server": Challenge | Announced | Joined | Refused,
 }
-"""Which messages may be said by whom, on `/agent` and on `/join`."""
+"""Which messages may be said by whom, on `/agent`, on `/join` and on `/announce`."""
 DECODERS: Final = {
     "agent": codec.from_agent,
     "server": codec.from_server,
     "join-agent": codec.join_request,
     "join-server": codec.join_answer,
+    "announce-agent": codec.announce_request,
+    "announce-server": codec.announce_answer,
 }
 """What reads them, by who said them."""
 

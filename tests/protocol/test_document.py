@@ -19,7 +19,7 @@ from restic_manager.domain.instants import slot_text
 from restic_manager.domain.model import JOB_NAMESPACE, Fate, attempt_job_id, slot_job_id
 from restic_manager.domain.pathtext import text_to_path
 from restic_manager.link import channel, meter, sluice, wire
-from restic_manager.protocol import codec, messages
+from restic_manager.protocol import announcing, codec, messages
 from restic_manager.protocol.codec import WireCode, WireError
 from restic_manager.protocol.messages import (
     CommandCancel,
@@ -42,6 +42,7 @@ from restic_manager.protocol.session import (
     welcome_fits,
 )
 from restic_manager.restic.failures import REMEDIES
+from restic_manager.runtime.signing import is_signed, public_key
 from restic_manager.server import agents, sessions
 from restic_manager.server.store import repo_secrets, schedule_checks
 from tests.protocol import shapes
@@ -119,7 +120,7 @@ def test_the_fields_are_the_class_s(name: str) -> None:
 def test_the_direction_is_the_union_s(tag: str) -> None:
     cls = shapes.MESSAGES[tag]
     said_by = {
-        speaker.removeprefix("join-") for speaker, union in shapes.DIRECTIONS.items() if cls in shapes.members(union)
+        speaker.rpartition("-")[2] for speaker, union in shapes.DIRECTIONS.items() if cls in shapes.members(union)
     }
     assert section(tag, "###").lstrip().startswith(DIRECTION["both" if len(said_by) == 2 else said_by.pop()])
     assert ("durable:" in section(tag, "###") and "not durable:" not in section(tag, "###")) == (
@@ -277,6 +278,17 @@ def conversation() -> list[tuple[str, Message, str]]:
     """Return the example session: who, what, and the frame."""
     blocks = BLOCK.findall(section("A session, frame by frame"))
     return [(who.strip(), DECODERS[who.strip()].decode(frame), frame) for who, frame in blocks]
+
+
+def test_the_announcement_is_signed() -> None:
+    said = {who: [DECODERS[who].decode(frame) for speaker, frame in FRAMES if speaker == who] for who in DECODERS}
+    challenge, announced = said["announce-server"]
+    (announce,) = said["announce-agent"]
+    key, signature = announcing.bytes_of(announce.public_key), announcing.bytes_of(announce.signature)
+    assert is_signed(key, announcing.signed_bytes(announce, challenge.nonce), signature)
+    assert announcing.fingerprint_of(key) == announced.fingerprint
+    assert public_key(bytes(range(32))) == key
+    assert announcing.bytes_of(challenge.nonce) == bytes(range(32))
 
 
 def test_the_session_holds_together() -> None:

@@ -51,7 +51,7 @@ class RecordingHub(Hub):
     def sets_changed(self, host_ids: Any) -> None:
         self.rung += host_ids
 
-    def close(self, host_id: str, reason: str) -> None:
+    def close(self, host_id: str, reason: str, *, refused: Any = None) -> None:
         assert reason
         self.closed.append(host_id)
 

@@ -21,13 +21,17 @@ from trio.testing import MockClock
 
 from restic_manager.domain.errors import StorageError
 from restic_manager.domain.roles import Role
+from restic_manager.protocol.announcing import base32, fingerprint_of
 from restic_manager.protocol.api import AuditCheck, AuditView
+from restic_manager.protocol.messages import Announce
 from restic_manager.runtime.logs import set_up_logging
 from restic_manager.runtime.redact import Redactor
+from restic_manager.runtime.signing import public_key
 from restic_manager.server.api.app import operations
-from restic_manager.server.store import audit, engine, history, migrations, schema
+from restic_manager.server.store import audit, engine, history, hosts, migrations, pending, schema
 from restic_manager.server.store.audit import FIRST, Entry, Walk
 from tests.server.test_operator_access import Door, open_door
+from tests.server.world import World
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 123_456, tzinfo=UTC)
 BACKUP = {"kind": "backup", "paths": ["/etc"]}
@@ -36,6 +40,28 @@ NIGHTLY = {"name": "nightly", "cron": "30 2 * * *", "repo": "main", "spec": BACK
 
 async def changes(door: Door, since: int) -> list[AuditView]:
     return await door.world.read(lambda tx: audit.after(tx, since, limit=1_000))
+
+
+async def machine_waits(world: World, name: str) -> str:
+    """Let a machine wait for approval; return its fingerprint."""
+    key = public_key(name.ljust(32).encode())
+    fingerprint = fingerprint_of(key)
+    said = Announce(
+        protocol=1,
+        agent_version="0.1.0",
+        public_key=base32(key),
+        credential_sha256=hashlib.sha256(name.encode()).hexdigest(),
+        name=name,
+        os="Linux",
+        signature="a" * 103,
+    )
+    now = world.now()
+    await world.write(
+        lambda tx: pending.announce(
+            tx, said, fingerprint=fingerprint, address="192.0.2.9", network="192.0.2.9", now=now
+        )
+    )
+    return fingerprint
 
 
 # -- what is written ---------------------------------------------------------------------------------------------------
@@ -116,6 +142,21 @@ async def test_every_change_has_one_row_with_what_was_before_and_after(
         )
         row = await act("repo_init", "POST", "repos/spare/init", {"host": "web1"}, status=201)
         assert row.after["jobs"].startswith("init ")
+        digest, now = "ab" * 32, door.world.now()
+        await door.world.write(lambda tx: hosts.join(tx, hosts.resolve(tx, "web1"), digest, now=now))
+        row = await act("host_rotate", "POST", "hosts/web1/rotate")
+        assert (row.before, list(row.after)) == ({}, ["rotation_asked_at"])
+        row = await act("host_revoke", "POST", "hosts/web1/revoke")
+        assert {"credential_at", "rotation_asked_at"} <= row.before.keys()
+        assert list(row.after) == ["revoked_at"]
+        assert digest not in str(row)
+        for verdict in ("approve", "reject"):
+            fingerprint = await machine_waits(door.world, verdict)
+            body = {"name": "web7"} if verdict == "approve" else None
+            path = f"pending/{fingerprint.upper()}/{verdict}"
+            row = await act(f"pending_{verdict}", "POST", path, body, status=201 if verdict == "approve" else 200)
+            assert (row.object, row.object_id) == (f"machine {fingerprint}", fingerprint)
+            assert (row.after.get("host"), "rejected_at" in row.after) in {("web7", False), (None, True)}
         row = await act("host_remove", "DELETE", "hosts/web1")
         assert (row.before.get("removed_at"), "removed_at" in row.after) == (None, True)
         await act("repo_remove", "DELETE", "repos/spare")

@@ -90,7 +90,8 @@ def test_whatever_changes_something_is_not_for_viewers() -> None:
 
 def test_what_touches_trust_and_secrets_is_for_admins() -> None:
     words = re.compile(
-        r"^(token|audit|certificate_rotate|key_rotate|repo_(add|edit|remove|maintain|set_secret)$|host_(invite|label|rename|remove))"
+        r"^(token|audit|certificate_rotate|key_rotate|repo_(add|edit|remove|maintain|set_secret)$"
+        r"|host_(invite|label|rename|remove|rotate|revoke)|pending_(approve|reject))"
     )
     assert {name for name, role in roles.ROLES.items() if role is Role.ADMIN} == {
         one.name for one in operations() if words.match(one.name)

@@ -138,8 +138,10 @@ class World:
             yield ours
 
     @asynccontextmanager
-    async def link(self, credential: str, *, path: str = "/agent") -> AsyncIterator[Link]:
-        decoder = codec.from_server if path == "/agent" else codec.join_answer
+    async def link(
+        self, credential: str | None, *, path: str = "/agent", decoder: codec.Decoder | None = None
+    ) -> AsyncIterator[Link]:
+        decoder = decoder or (codec.from_server if path == "/agent" else codec.join_answer)
         async with self.stream() as stream:
 
             async def open_stream() -> trio.abc.Stream:

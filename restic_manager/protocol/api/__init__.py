@@ -8,6 +8,7 @@ added to.
 from __future__ import annotations
 
 from restic_manager.protocol.api.fleet import (
+    ApproveRequest,
     CertificateView,
     ErrorAnswer,
     ErrorBody,
@@ -19,6 +20,7 @@ from restic_manager.protocol.api.fleet import (
     LabelRequest,
     PauseRequest,
     PauseView,
+    PendingView,
     RenameRequest,
     RotateRequest,
     ServerView,
@@ -87,6 +89,7 @@ __all__ = [
     "DEFAULT_MAX_PARALLEL",
     "DEFAULT_RETRY_BACKOFF",
     "DEFAULT_STALL_LIMIT",
+    "ApproveRequest",
     "AuditCheck",
     "AuditView",
     "CertificateView",
@@ -117,6 +120,7 @@ __all__ = [
     "PauseReason",
     "PauseRequest",
     "PauseView",
+    "PendingView",
     "PreviewRequest",
     "ProgressEvent",
     "RenameRequest",

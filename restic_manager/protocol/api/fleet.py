@@ -147,14 +147,16 @@ class HostView(Struct, frozen=True, kw_only=True):
     """One host. `online` means it has a live session now; times are null until they happened.
 
     kinds: the kinds of job that its own policy allows, as it told last; null: it does not say.
-    proven_at, proven_job_id: the last `verify` that restored a backup of it and found it right.
+    state: `revoked` is one that had joined and is refused until it joins again. credential_at: since when it has the
+    credential it has; rotation_asked_at: since when it is to replace that, null when it has. proven_at, proven_job_id:
+    the last `verify` that restored a backup of it and found it right.
     """
 
     id: str
     name: str
     labels: dict[str, str]
     online: bool
-    state: Literal["invited", "joined"]
+    state: Literal["invited", "joined", "revoked"]
     last_seen_at: Instant | None
     joined_at: Instant | None
     agent_version: str | None
@@ -171,6 +173,35 @@ class HostView(Struct, frozen=True, kw_only=True):
     proven_job_id: str | None = None
     pauses: tuple[PauseView, ...] = ()
     kinds: tuple[str, ...] | None = None
+    credential_at: Instant | None = None
+    rotation_asked_at: Instant | None = None
+    revoked_at: Instant | None = None
+
+
+class ApproveRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a machine that announced itself is to be called (null: what it calls itself), and its labels."""
+
+    name: str | None = None
+    labels: Labels = {}
+
+
+class PendingView(Struct, frozen=True, kw_only=True):
+    """A machine that has announced itself and waits. What it says of itself is not checked; its fingerprint is.
+
+    name_taken: a host has that name already, and stays what it is. name_wanted_by: how many that wait want that name.
+    """
+
+    fingerprint: str
+    name: str
+    name_taken: bool
+    name_wanted_by: int
+    address: str
+    os: str
+    agent_version: str
+    first_at: Instant
+    last_at: Instant
+    expires_at: Instant
+    rejected_at: Instant | None
 
 
 class LabelRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

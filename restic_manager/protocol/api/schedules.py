@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from restic_manager.domain.guards import Guards
+from restic_manager.domain.hooks import Hooks, ProgramName
 from restic_manager.domain.model import (
     Evidence,
     Instant,
@@ -53,6 +54,7 @@ class ScheduleRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     stall_limit: Seconds | None = DEFAULT_STALL_LIMIT
     retention: Retention | None = None
     guards: Guards | None = None
+    hooks: Hooks | None = None
 
 
 class ScheduleEdit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -79,6 +81,7 @@ class ScheduleEdit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     stall_limit: Seconds | UnsetType | None = UNSET
     retention: Retention | UnsetType | None = UNSET
     guards: Guards | UnsetType | None = UNSET
+    hooks: Hooks | UnsetType | None = UNSET
     spec: Spec | UnsetType = UNSET
     paths: Annotated[tuple[PathText, ...], Meta(max_length=1_000)] | UnsetType = UNSET
     excludes: Annotated[tuple[PathText, ...], Meta(max_length=1_000)] | UnsetType = UNSET
@@ -91,6 +94,8 @@ class ScheduleEdit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     exclude_larger_than: Bytes | UnsetType | None = UNSET
     skip_if_unchanged: bool | UnsetType = UNSET
     tuning: Tuning | UnsetType | None = UNSET
+    stdin_command: ProgramName | UnsetType | None = UNSET
+    stdin_name: Annotated[str, Meta(min_length=1, max_length=255)] | UnsetType | None = UNSET
 
 
 class NextSlot(Struct, frozen=True, kw_only=True):
@@ -152,6 +157,7 @@ class ScheduleView(Struct, frozen=True, kw_only=True):
     spec: Spec
     retention: Retention | None = None
     guards: Guards | None = None
+    hooks: Hooks | None = None
     keeps: str | None = None
     pauses: tuple[PauseView, ...] = ()
     warnings: tuple[str, ...] = ()

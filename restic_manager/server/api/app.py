@@ -15,6 +15,7 @@ from restic_manager.domain.errors import InputError, NotFoundError
 from restic_manager.server.api import (
     audit,
     certificate,
+    host_trust,
     hosts,
     jobs,
     keys,
@@ -40,6 +41,7 @@ def operations() -> tuple[Operation, ...]:
         *certificate.OPERATIONS,
         *keys.OPERATIONS,
         *hosts.OPERATIONS,
+        *host_trust.OPERATIONS,
         *repos.OPERATIONS,
         *maintenance.OPERATIONS,
         *snapshots.OPERATIONS,

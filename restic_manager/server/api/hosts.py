@@ -5,22 +5,25 @@ Owns how a host looks to an operator. After a commit it rings who has to look ag
 
 from __future__ import annotations
 
+import functools
 import shlex
 import socket
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Final
+from typing import Annotated, Final
 
+from msgspec import Meta, Struct
 from sqlalchemy import Connection
 
 from restic_manager.domain.pausing import Scope
 from restic_manager.domain.policy import check_kind_words
 from restic_manager.protocol.api import HostView, InviteRequest, InviteView, LabelRequest, RenameRequest
+from restic_manager.protocol.messages import Refused
 from restic_manager.server.api.operations import Call, Operation
 from restic_manager.server.api.pauses import of_target
 from restic_manager.server.api.scoping import within
 from restic_manager.server.services import Services
-from restic_manager.server.store import host_changes, hosts, pauses, proofs, repos, schema
+from restic_manager.server.store import credentials, host_changes, hosts, pauses, proofs, purging, repos, schema
 from restic_manager.server.store.host_changes import Invited
 from restic_manager.server.store.hosts import HostRow
 from restic_manager.server.store.references import names_of
@@ -118,18 +121,32 @@ async def rename(services: Services, call: Call[RenameRequest, None]) -> HostVie
     return await services.store.write(call.act.within(change))
 
 
-async def remove(services: Services, call: Call[None, None]) -> HostView:
+class RemoveQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """purge, 0 or 1: take its history away, too (and of one that was removed before, by its whole name or id)."""
+
+    purge: Annotated[int, Meta(ge=0, le=1)] = 0
+
+
+async def remove(services: Services, call: Call[None, RemoveQuery]) -> HostView:
     """Remove a host, and return it as it was."""
-    now, online = services.clock.now(), services.hub.online_hosts()
+    now, online, purge = services.clock.now(), services.hub.online_hosts(), bool(call.query.purge)
+    purged: dict[str, str] = {}
 
-    def change(tx: Connection) -> tuple[str, HostView, Ripple]:
-        host = hosts.resolve(tx, call.path["ref"])
+    def change(tx: Connection) -> tuple[HostView, Ripple]:
+        host = hosts.resolve_ever(tx, call.path["ref"]) if purge else hosts.resolve(tx, call.path["ref"])
         view = views(tx, [host], online, now)[0]
-        return host.id, view, host_changes.remove(tx, host, now=now)
+        ripple = host_changes.remove(tx, host, now=now) if host.removed_at is None else Ripple()
+        if purge:
+            purging.ask(tx, host.id, now=now)
+            purged["purged"] = f"{host.name} ({host.id})"
+        return view, ripple
 
-    host_id, view, ripple = await services.store.write(call.act.within(change))
-    services.hub.close(host_id, "this host was removed from the server")
+    view, ripple = await services.store.write(call.act.within(change, after=purged))
+    refused = Refused(code="revoked", message=credentials.past_sentence("removed", view.name))
+    services.hub.close(view.id, "this host was removed from the server", refused=refused)
     services.dispatcher.apply(ripple)
+    while purge and await services.store.write(functools.partial(purging.bite, host_id=view.id, now=now)):
+        pass  # what is left when this is cut short is the janitor's
     return view
 
 
@@ -145,7 +162,7 @@ def views(tx: Connection, rows: Sequence[HostRow], online: frozenset[str], now: 
             name=row.name,
             labels=row.labels,
             online=row.id in online,
-            state="invited" if row.joined_at is None else "joined",
+            state="invited" if row.joined_at is None else "joined" if row.revoked_at is None else "revoked",
             last_seen_at=row.last_seen_at,
             joined_at=row.joined_at,
             agent_version=row.agent_version,
@@ -163,6 +180,9 @@ def views(tx: Connection, rows: Sequence[HostRow], online: frozenset[str], now: 
             proven_at=None if (proof := proven.get(row.id)) is None else proof.at,
             proven_job_id=None if proof is None else proof.job_id,
             pauses=of_target(paused, Scope.HOST, row.id),
+            credential_at=row.credential_at,
+            rotation_asked_at=row.rotation_asked_at,
+            revoked_at=row.revoked_at,
             kinds=row.kinds,
         )
         for row in rows
@@ -197,6 +217,7 @@ OPERATIONS: Final = (
         name="host_remove",
         summary="Remove a host: its credential dies, its schedules and jobs end; answers with it as it was",
         handler=remove,
+        query=RemoveQuery,
         response=HostView,
     ),
     Operation(

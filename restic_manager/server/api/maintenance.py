@@ -13,7 +13,7 @@ from restic_manager.protocol.api import MaintenanceRequest, MaintenanceView
 from restic_manager.server.api import repo_views, schedule_views
 from restic_manager.server.api.operations import Call, Operation
 from restic_manager.server.services import Services
-from restic_manager.server.store import assignments, repo_changes, repos
+from restic_manager.server.store import assignments, host_policies, repo_changes, repos
 from restic_manager.server.store.repo_changes import MAINTENANCE, Maintained
 from restic_manager.server.store.repos import RepoRow
 from restic_manager.server.store.schedules import ScheduleRow
@@ -53,8 +53,14 @@ def _view(
     return MaintenanceView(
         repo=repo_views.views(tx, [repo], now=now)[0],
         schedules=tuple(schedule_views.views(tx, rows, now=now, online=online)),
-        warnings=(*notes, *_unverified(tx, repo, known)),
+        warnings=(*notes, *_unverified(tx, repo, known), *_refusing(tx, rows)),
     )
+
+
+def _refusing(tx: Connection, rows: Sequence[ScheduleRow]) -> list[str]:
+    """Return which hosts have said that their own policy does not allow what they are to do here."""
+    told = host_policies.all_told(tx)
+    return [said for row in rows for said in host_policies.warnings(tx, row, assignments.hosts_of(tx, row.id), told)]
 
 
 def _unverified(tx: Connection, repo: RepoRow, known: dict[Kind, ScheduleRow]) -> list[str]:

@@ -113,6 +113,8 @@ def _away(init: WaitingInit) -> str:
 
 
 def _offline(host: HostRow, now: datetime) -> str:
+    if host.revoked_at is not None:
+        return f"{host.name} is revoked: it is refused until it is invited and joins again"
     if host.last_seen_at is None:
         return f"{host.name} has joined and was never connected: start its agent"
     return f"{host.name} is offline, last seen {_ago(host.last_seen_at, now)} ({_minute(host.last_seen_at)})"

@@ -19,7 +19,7 @@ from restic_manager.domain.retention import in_words
 from restic_manager.protocol.api import NextSlot, PauseView, ScheduleView, Target
 from restic_manager.server.api.coming import Runner, coming, soonest_gap
 from restic_manager.server.api.pauses import of_target
-from restic_manager.server.store import assignments, pauses, retention_advice, schema
+from restic_manager.server.store import assignments, host_policies, pauses, retention_advice, schema
 from restic_manager.server.store.assignments import Assignment
 from restic_manager.server.store.membership import usable_zone
 from restic_manager.server.store.references import names_of
@@ -48,6 +48,7 @@ def views(
     repo_names = names_of(tx, schema.repos, (schedule.repo_id for schedule in schedules))
     in_force = assignments.in_force(tx, [schedule.id for schedule in schedules])
     paused = pauses.holding(tx, now)
+    told = host_policies.all_told(tx)
     return [
         _view(
             schedule,
@@ -55,7 +56,10 @@ def views(
             known,
             repo_names[schedule.repo_id],
             paused=of_target(paused, Scope.SCHEDULE, schedule.id),
-            advice=retention_advice.warnings(tx, schedule),
+            advice=(
+                *retention_advice.warnings(tx, schedule),
+                *host_policies.warnings(tx, schedule, [one.host_id for one in in_force[schedule.id]], told),
+            ),
             now=now,
             online=online,
         )
@@ -128,6 +132,7 @@ def _view(
         spec=spec,
         retention=schedule.retention,
         guards=schedule.guards,
+        hooks=schedule.hooks,
         keeps=in_words(schedule.retention) if schedule.kind is Kind.BACKUP else None,
         pauses=paused,
         warnings=(*_warnings(schedule, running, known, now), *advice),

@@ -13,21 +13,30 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from sqlalchemy import Connection, Table, func, select
 
-from restic_manager.domain.errors import NotFoundError
+from restic_manager.domain.errors import InputError, NotFoundError
 from restic_manager.domain.instants import instant_text
-from restic_manager.server.store import job_lists, repo_changes, repos, schema, tokens
+from restic_manager.protocol import announcing
+from restic_manager.server.store import job_lists, pending, repo_changes, repos, schema, tokens
 from restic_manager.server.store.references import resolve_id
 
 _MOST_JOBS: Final = 10
 _LEFT_OUT: Final = {
     # What changes by itself, and what is nobody's business.
-    "hosts": {"credential_sha256", "last_seen_at", "schedule_version", "applied_schedule_version", "applied_epoch"},
+    "hosts": {
+        "credential_sha256",
+        "next_credential_sha256",
+        "last_seen_at",
+        "schedule_version",
+        "applied_schedule_version",
+        "applied_epoch",
+    },
     "repos": {"listed_at", "changed_at", "part_read", "parts"},
     "schedules": {"revision"},
     "operator_tokens": {"token_sha256", "last_used_at", "last_used_from"},
 }
 _PLACES: Final = (
     ("/v1/hosts", "host"),
+    ("/v1/pending", "machine"),
     ("/v1/repos", "repository"),
     ("/v1/schedules", "schedule"),
     ("/v1/tokens", "token"),
@@ -59,10 +68,12 @@ def find(tx: Connection, sort: str, reference: str) -> str | None:
     try:
         if table is not None:
             return resolve_id(tx, table, reference, sort)
+        if sort == "machine":
+            return announcing.parse_fingerprint(reference)
         if sort == "token":
             return tokens.resolve(tx, reference).id
         return job_lists.resolve(tx, reference).id if sort == "job" else None
-    except NotFoundError:
+    except (NotFoundError, InputError):
         return None
 
 
@@ -123,6 +134,14 @@ def _token(tx: Connection, known: str) -> tuple[dict[str, str], str]:
     return facts, facts["name"]
 
 
+def _machine(tx: Connection, known: str) -> tuple[dict[str, str], str]:
+    row = pending.find(tx, known)
+    if row is None:
+        return {}, known  # nobody waits under this fingerprint (any more): it was approved
+    told = (("name", row.name), ("address", row.address), ("os", row.os), ("rejected_at", row.rejected_at))
+    return _texts(told), known
+
+
 def _job(tx: Connection, known: str) -> tuple[dict[str, str], str]:
     rows = schema.jobs.c
     query = select(rows.kind, rows.status, rows.cancel_requested_at, rows.cancel_reason).where(rows.id == known)
@@ -135,6 +154,7 @@ _LOOKS: Final[dict[str, Callable[[Connection, str], tuple[dict[str, str], str]]]
     "repository": _repo,
     "schedule": _schedule,
     "token": _token,
+    "machine": _machine,
     "job": _job,
 }
 

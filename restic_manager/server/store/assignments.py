@@ -16,8 +16,10 @@ from sqlalchemy import Connection, func, select
 
 from restic_manager.domain.lock_waits import with_lock_wait
 from restic_manager.domain.model import Kind, Offline, RepoAccess, Timing, Turn
+from restic_manager.domain.specs import needs_programs
 from restic_manager.protocol.codec import encode_entry
 from restic_manager.protocol.messages import (
+    CAP_HOOKS,
     MAX_ENTRIES_TEXT,
     Ended,
     Entry,
@@ -98,7 +100,11 @@ def schedule_set(
     """
     host = tx.execute(
         select(
-            hosts.c.schedule_version, hosts.c.applied_schedule_version, hosts.c.applied_epoch, hosts.c.restic_host
+            hosts.c.schedule_version,
+            hosts.c.applied_schedule_version,
+            hosts.c.applied_epoch,
+            hosts.c.restic_host,
+            hosts.c.capabilities,
         ).where(hosts.c.id == host_id)
     ).one()
     # Of this revision: what a host that was away told of an old one's slots, after that had ended, says nothing of the
@@ -117,6 +123,7 @@ def schedule_set(
         assignments.c.host_id == host_id, assignments.c.valid_to.is_(None)
     )
     found = {row["schedule_id"]: row for row in tx.execute(mine).mappings()}
+    capabilities = msgspec.json.decode(host.capabilities, type=tuple[str, ...])
     opened: dict[str, RepoAccess] = {}
     entries: list[Entry] = []
     for schedule in _schedules(tx, list(found)):
@@ -125,6 +132,9 @@ def schedule_set(
         # Only a backup adds to a repository and asks nobody: everything else needs the server, which knows who else is
         # there, and which retention and which part of the data it is about.
         offline = schedule.offline if schedule.kind is Kind.BACKUP else Offline.WAIT
+        programs = schedule.hooks is not None or needs_programs(schedule.spec)
+        if programs and CAP_HOOKS not in capabilities:
+            offline = Offline.WAIT  # it would run without them; the server tells it, and everybody, why not
         if standing_orders and offline is Offline.RUN:
             if schedule.repo_id not in opened:
                 opened[schedule.repo_id] = repos.access(tx, schedule.repo_id, unseal)
@@ -134,6 +144,7 @@ def schedule_set(
                     repo=opened[schedule.repo_id],
                     restic_host=host.restic_host,
                     limits=with_lock_wait(schedule.limits, schedule.kind),
+                    hooks=schedule.hooks,
                 )
         entries.append(
             Entry(

@@ -27,8 +27,10 @@ MOST: Final = 1_000
 """Places told to one host."""
 
 
-def with_places(tx: Connection, joined: Joined, token_sha256: str, *, unseal: Unseal) -> Joined:
-    """Given a join that was let in, return it with the places of the repositories that the host may use."""
+def with_places(tx: Connection, joined: Joined, token_sha256: str | None, *, unseal: Unseal) -> Joined:
+    """Given a join that was let in, by a token or (None) by a key that was approved, return it with the places of the
+    repositories that the host may use.
+    """
     chosen = _chosen(tx, joined.host_id, token_sha256)
     places: dict[str, None] = {}
     for repo in chosen:
@@ -44,7 +46,7 @@ def with_places(tx: Connection, joined: Joined, token_sha256: str, *, unseal: Un
     return msgspec.structs.replace(joined, repositories=tuple(places)[:MOST])
 
 
-def _chosen(tx: Connection, host_id: str, token_sha256: str) -> list[RepoRow]:
+def _chosen(tx: Connection, host_id: str, token_sha256: str | None) -> list[RepoRow]:
     text: str | None = tx.execute(select(invites.c.repositories).where(invites.c.token_sha256 == token_sha256)).scalar()
     there = {repo.id: repo for repo in repos.all_repos(tx)}
     if text is not None:

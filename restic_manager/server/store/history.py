@@ -13,7 +13,7 @@ from typing import Final
 
 from sqlalchemy import ColumnElement, Connection, and_, func, select
 
-from restic_manager.server.store import audit, events, listings
+from restic_manager.server.store import audit, credentials, events, listings
 from restic_manager.server.store.fates import Pair
 from restic_manager.server.store.job_rows import UNFINISHED, parts
 from restic_manager.server.store.schema import assignments, fates, invites, jobs, log_chunks, pauses, quarantine
@@ -121,6 +121,7 @@ def forget_rest(tx: Connection, now: datetime) -> int:
     """
     tx.execute(pauses.delete().where(pauses.c.ended_at < now - HISTORY))
     tx.execute(quarantine.delete().where(quarantine.c.at < now - LOGS))
+    credentials.forget_before(tx, now - HISTORY)
     tx.execute(invites.delete().where(invites.c.used_at.is_(None), invites.c.expires_at < now - _UNUSED_INVITES))
     return events.forget_before(tx, now - HISTORY, limit=BITE)
 

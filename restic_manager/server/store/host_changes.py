@@ -15,12 +15,12 @@ from typing import Final, NamedTuple
 import msgspec
 from sqlalchemy import Connection, select
 
-from restic_manager.domain.errors import InputError
+from restic_manager.domain.errors import ConflictError, InputError
 from restic_manager.domain.model import new_id
 from restic_manager.domain.names import MAX_LABELS, check_label_key, check_labels, check_name
 from restic_manager.domain.selectors import selects
 from restic_manager.protocol.jointoken import make_token
-from restic_manager.server.store import events, hosts, jobs, membership, schedules
+from restic_manager.server.store import credentials, events, hosts, jobs, membership, schedules
 from restic_manager.server.store.hosts import HostRow
 from restic_manager.server.store.membership import Member
 from restic_manager.server.store.references import refuse_taken_name
@@ -40,6 +40,14 @@ class Invited(NamedTuple):
     token: str
     expires_at: datetime
     rejoin: bool
+    note: str | None
+    changed: list[str]
+
+
+class Made(NamedTuple):
+    """A host that nobody has joined as, what to say of its name, and the ids of hosts whose schedule set changed."""
+
+    host: HostRow
     note: str | None
     changed: list[str]
 
@@ -70,17 +78,12 @@ def invite(
     known = hosts.by_name(tx, name)
     note = None
     if known is None:
-        host_id, note = _new_host(tx, name, now)
+        host, note, changed = make(tx, name=name, labels=labels, now=now, default_zone=default_zone)
+        host_id = host.id
     else:
         host_id = known.id
-        tx.execute(
-            invites.update()
-            .where(invites.c.host_id == host_id, invites.c.used_at.is_(None), invites.c.revoked_at.is_(None))
-            .values(revoked_at=now)
-        )
-    changed = label(
-        tx, hosts.get(tx, host_id), put=labels, remove=(), now=now, default_zone=default_zone, is_new=known is None
-    )
+        _end_invites(tx, host_id, now)
+        changed = label(tx, known, put=labels, remove=(), now=now, default_zone=default_zone)
     token = make_token(secrets.token_bytes(32), pins).text
     expires_at = now + INVITE_LIFETIME
     tx.execute(
@@ -103,6 +106,14 @@ def invite(
         detail=f"{name} was invited to join {'again' if rejoin else 'for the first time'}",
     )
     return Invited(hosts.get(tx, host_id), token, expires_at, rejoin, note, changed)
+
+
+def make(tx: Connection, *, name: str, labels: Mapping[str, str], now: datetime, default_zone: str) -> Made:
+    """Given a name that no host has, and labels, make a host of it; both are known to be good."""
+    host_id, note = _new_host(tx, name, now)
+    host = hosts.get(tx, host_id)
+    changed = label(tx, host, put=labels, remove=(), now=now, default_zone=default_zone, is_new=True)
+    return Made(hosts.get(tx, host_id), note, changed)
 
 
 def label(
@@ -153,18 +164,43 @@ def rename(tx: Connection, host: HostRow, name: str, *, now: datetime) -> HostRo
     return hosts.get(tx, host.id)
 
 
+def revoke(tx: Connection, host: HostRow, *, now: datetime) -> None:
+    """Given a host, let its credentials and open tokens die; it stays as it is, and is invited when it may come back.
+
+    Raise ConflictError when it has never joined: then an invite is all there is, and a newer one ends that.
+    """
+    if host.joined_at is None:
+        raise ConflictError(
+            f"{host.name} has not joined yet, so there is nothing to revoke: `restic-manager host remove {host.name}` "
+            "ends its invite"
+        )
+    credentials.end(tx, host.id, "revoked", now=now)
+    _end_invites(tx, host.id, now)
+    if host.revoked_at is None:
+        tx.execute(host_rows.update().where(host_rows.c.id == host.id).values(revoked_at=now))
+        detail = f"{host.name} was revoked: its agent is refused until it joins again"
+        events.record(tx, now=now, actor="operator", what="host_revoked", host_id=host.id, detail=detail)
+
+
+def _end_invites(tx: Connection, host_id: str, now: datetime) -> None:
+    tx.execute(
+        invites.update()
+        .where(invites.c.host_id == host_id, invites.c.used_at.is_(None), invites.c.revoked_at.is_(None))
+        .values(revoked_at=now)
+    )
+
+
 def remove(tx: Connection, host: HostRow, *, now: datetime) -> Ripple:
     """Given a host, remove it: its credential and tokens die, its schedules end for it, its jobs get their verdict, and
-    it maintains nothing any more.
+    it maintains nothing any more. Its history stays (`purging` takes that away).
 
     Return what that verdict calls for outside the database.
     """
     membership.leave_all(tx, host.id, now=now)
     ripple = jobs.host_removed(tx, host.id, now)
-    tx.execute(host_rows.update().where(host_rows.c.id == host.id).values(removed_at=now, credential_sha256=None))
-    tx.execute(
-        invites.update().where(invites.c.host_id == host.id, invites.c.revoked_at.is_(None)).values(revoked_at=now)
-    )
+    credentials.end(tx, host.id, "removed", now=now)
+    tx.execute(host_rows.update().where(host_rows.c.id == host.id).values(removed_at=now))
+    _end_invites(tx, host.id, now)
     tx.execute(repo_rows.update().where(repo_rows.c.maintainer_id == host.id).values(maintainer_id=None))
     events.record(
         tx, now=now, actor="operator", what="host_removed", host_id=host.id, detail=f"{host.name} was removed"

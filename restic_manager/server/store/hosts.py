@@ -16,15 +16,12 @@ from sqlalchemy import Connection, bindparam, select
 
 from restic_manager.domain.errors import NotFoundError
 from restic_manager.protocol.messages import Hello, Joined, Refused, RefusedEntry
-from restic_manager.server.store import events, membership
-from restic_manager.server.store.references import resolve_id
+from restic_manager.server.store import credentials, events, membership, references
+from restic_manager.server.store.credentials import INVITE_AGAIN
 from restic_manager.server.store.schema import assignments, host_labels, hosts, invites
 
 _texts: Final = msgspec.json.Decoder(tuple[str, ...])
 _refused: Final = msgspec.json.Decoder(tuple[RefusedEntry, ...])
-
-_INVITE_AGAIN: Final = "run `restic-manager host invite NAME` on the server and give the agent the new token"
-
 
 _CAPABILITIES: Final = select(hosts.c.capabilities).where(
     hosts.c.id == bindparam("host_id"), hosts.c.removed_at.is_(None)
@@ -59,6 +56,11 @@ class HostRow(Struct, frozen=True, kw_only=True):
     applied_epoch: str | None
     refused_entries: tuple[RefusedEntry, ...]
     pins: tuple[str, ...]
+    credential_at: datetime | None
+    next_credential_sha256: str | None
+    rotation_asked_at: datetime | None
+    revoked_at: datetime | None
+    purge_at: datetime | None
     kinds: tuple[str, ...] | None
     labels: dict[str, str]
 
@@ -95,7 +97,12 @@ def by_name(tx: Connection, name: str) -> HostRow | None:
 
 def resolve(tx: Connection, reference: str) -> HostRow:
     """Given a name or the beginning of an id, return the host; raise NotFoundError for none or several."""
-    return get(tx, resolve_id(tx, hosts, reference, "host"))
+    return get(tx, references.resolve_id(tx, hosts, reference, "host"))
+
+
+def resolve_ever(tx: Connection, reference: str) -> HostRow:
+    """As `resolve`; and given the whole name or id of one that was removed, that one."""
+    return get(tx, references.resolve_ever(tx, hosts, reference, "host"))
 
 
 def all_hosts(tx: Connection) -> list[HostRow]:
@@ -129,22 +136,8 @@ def of_schedule(tx: Connection, schedule_id: str) -> list[HostRow]:
 
 def admit_credential(tx: Connection, credential_sha256: str) -> HostRow | Refused:
     """Given the hash of a credential, return whose it is, or why it does not let in."""
-    row = tx.execute(select(hosts).where(hosts.c.credential_sha256 == credential_sha256)).mappings().first()
-    if row is not None and row["removed_at"] is None:
-        return _host(row, _labels(tx, row["id"]).get(row["id"], {}))
-    was = tx.execute(
-        select(hosts.c.name, hosts.c.removed_at)
-        .join(invites, invites.c.host_id == hosts.c.id)
-        .where(invites.c.joined_sha256 == credential_sha256)
-    ).first()
-    if was is None:
-        return Refused(code="unknown", message=f"this server does not know the agent's credential: {_INVITE_AGAIN}")
-    if was.removed_at is not None:
-        return Refused(code="revoked", message=f"the host {was.name} was removed from this server: {_INVITE_AGAIN}")
-    return Refused(
-        code="revoked",
-        message=f"another agent has joined as {was.name} since, so this credential is no longer valid: {_INVITE_AGAIN}",
-    )
+    owner = credentials.whose(tx, credential_sha256)
+    return owner if isinstance(owner, Refused) else get(tx, owner)
 
 
 def admit_token(tx: Connection, token_sha256: str, now: datetime) -> InviteRow | Refused:
@@ -156,15 +149,15 @@ def admit_token(tx: Connection, token_sha256: str, now: datetime) -> InviteRow |
     )
     row = tx.execute(query).mappings().first()
     if row is None:
-        return Refused(code="invalid", message=f"this server has not given out the join token: {_INVITE_AGAIN}")
+        return Refused(code="invalid", message=f"this server has not given out the join token: {INVITE_AGAIN}")
     if row["removed_at"] is not None:
-        return Refused(code="revoked", message=f"the host of the join token was removed: {_INVITE_AGAIN}")
+        return Refused(code="revoked", message=f"the host of the join token was removed: {INVITE_AGAIN}")
     if row["revoked_at"] is not None:
         return Refused(
-            code="revoked", message=f"the join token was replaced by a newer one: use that, or {_INVITE_AGAIN}"
+            code="revoked", message=f"the join token was replaced by a newer one: use that, or {INVITE_AGAIN}"
         )
     if now >= row["expires_at"]:
-        return Refused(code="expired", message=f"the join token has expired (it is good for an hour): {_INVITE_AGAIN}")
+        return Refused(code="expired", message=f"the join token has expired (it is good for an hour): {INVITE_AGAIN}")
     return InviteRow(**{name: row[name] for name in InviteRow.__struct_fields__})
 
 
@@ -180,7 +173,7 @@ def redeem(tx: Connection, token_sha256: str, credential_sha256: str, now: datet
     joined = Joined(host_id=host.id, host_name=host.name)
     if invite.joined_sha256 is not None:
         if credential_sha256 != invite.joined_sha256:
-            return Refused(code="used", message=f"the join token has been used already: {_INVITE_AGAIN}")
+            return Refused(code="used", message=f"the join token has been used already: {INVITE_AGAIN}")
         refused = admit_credential(tx, credential_sha256)
         return refused if isinstance(refused, Refused) else joined
     owner = admit_credential(tx, credential_sha256)
@@ -192,12 +185,16 @@ def redeem(tx: Connection, token_sha256: str, credential_sha256: str, now: datet
             message="the agent's credential has joined before: empty the agent's data directory and try again",
         )
     tx.execute(invites.update().where(invites.c.id == invite.id).values(used_at=now, joined_sha256=credential_sha256))
-    tx.execute(
-        hosts.update()
-        .where(hosts.c.id == host.id)
-        .values(credential_sha256=credential_sha256, joined_at=host.joined_at or now)
-    )
+    join(tx, host, credential_sha256, now=now)
+    return joined
+
+
+def join(tx: Connection, host: HostRow, credential_sha256: str, *, now: datetime) -> None:
+    """Given a host and the hash of a credential that was never used, let it in with that one and no other any more."""
+    if credential_sha256 != host.credential_sha256:
+        credentials.replace(tx, host.id, credential_sha256, now=now)
     if host.joined_at is None:
+        tx.execute(hosts.update().where(hosts.c.id == host.id).values(joined_at=now))
         membership.begin_anew(tx, host.id, now=now)
     what, detail = (
         ("host_joined", f"{host.name} joined")
@@ -205,7 +202,6 @@ def redeem(tx: Connection, token_sha256: str, credential_sha256: str, now: datet
         else ("host_rejoined", f"{host.name} joined again: its earlier credential is no longer valid")
     )
     events.record(tx, now=now, actor=host.name, what=what, host_id=host.id, detail=detail)
-    return joined
 
 
 # -- what sessions tell -----------------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ from restic_manager.server.store.schedule_checks import (
     check_timing,
     checked_backoff,
     checked_guards,
+    checked_hooks,
     checked_lateness,
     checked_limit,
     checked_retention,
@@ -85,6 +86,7 @@ def add(tx: Connection, request: ScheduleRequest, *, now: datetime, default_zone
         stall_limit=checked_limit(request.stall_limit, "stall"),
         retention=checked_retention(kind, request.retention),
         guards=checked_guards(kind, request.guards),
+        hooks=checked_hooks(request.hooks),
     )
     tx.execute(schedule_rows.insert().values(_columns(schedule)))
     entered = membership.enter(tx, schedule, members_of(tx, schedule.rule), now=now, default_zone=default_zone)
@@ -195,12 +197,21 @@ def _edited(tx: Connection, schedule: ScheduleRow, change: ScheduleEdit, default
         raise InputError(f"only a backup runs while the server is away: a {schedule.kind} waits for it (offline wait)")
     if not isinstance(change.retention, UnsetType):
         fields["retention"] = checked_retention(schedule.kind, change.retention)
-    if not isinstance(change.guards, UnsetType):
-        fields["guards"] = checked_guards(schedule.kind, change.guards)
+    fields |= _edited_rest(schedule, change)
     spec = _edited_spec(schedule, change)
     if spec is not schedule.spec or "repo_id" in fields:
         fields["spec"] = checked_spec(tx, spec, fields.get("repo_id", schedule.repo_id))
     return msgspec.structs.replace(schedule, **fields)
+
+
+def _edited_rest(schedule: ScheduleRow, change: ScheduleEdit) -> dict[str, Any]:
+    """The guards and hooks that the edit names."""
+    fields: dict[str, Any] = {}
+    if not isinstance(change.guards, UnsetType):
+        fields["guards"] = checked_guards(schedule.kind, change.guards)
+    if not isinstance(change.hooks, UnsetType):
+        fields["hooks"] = checked_hooks(change.hooks)
+    return fields
 
 
 def _edited_spec(schedule: ScheduleRow, change: ScheduleEdit) -> Spec:
@@ -246,13 +257,14 @@ def _content(schedule: ScheduleRow) -> tuple[object, ...]:
         schedule.offline,
         schedule.max_lateness,
         schedule.limits,
+        schedule.hooks,
     )
 
 
 def _columns(schedule: ScheduleRow) -> dict[str, Any]:
     columns = {name: getattr(schedule, name) for name in ScheduleRow.__struct_fields__}
     columns["target_rule"] = msgspec.json.encode(columns.pop("rule")).decode()
-    for name in ("spec", "retention", "guards"):
+    for name in ("spec", "retention", "guards", "hooks"):
         columns[name] = None if columns[name] is None else msgspec.json.encode(columns[name]).decode()
     return columns
 

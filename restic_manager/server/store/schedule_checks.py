@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 from restic_manager.domain.cron import check_expression, check_timezone, every_seconds
 from restic_manager.domain.errors import InputError
 from restic_manager.domain.guards import Guards
+from restic_manager.domain.hooks import Hooks
 from restic_manager.domain.instants import duration_text
 from restic_manager.domain.meaning import check_scheduled
 from restic_manager.domain.model import Kind, Spec, kind_of
@@ -66,6 +67,11 @@ def checked_guards(kind: Kind, guards: Guards | None) -> Guards | None:
     if guards is not None and kind is not Kind.BACKUP:
         raise InputError(f"only a backup has guards: leave those of this {kind} out")
     return guards
+
+
+def checked_hooks(hooks: Hooks | None) -> Hooks | None:
+    """Given hooks, return them, None where they name no program."""
+    return hooks if hooks is not None and hooks.names else None
 
 
 def checked_lateness(seconds: int | None) -> int | None:

@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 
 from restic_manager.domain.errors import NotFoundError
 from restic_manager.domain.guards import Guards
+from restic_manager.domain.hooks import Hooks
 from restic_manager.domain.model import Kind, Limits, Offline, Overlap
 from restic_manager.domain.retention import Retention
 from restic_manager.domain.selectors import TargetRule
@@ -62,6 +63,7 @@ _spec: Final[msgspec.json.Decoder[ScheduledSpec]] = msgspec.json.Decoder(Schedul
 _rule: Final = msgspec.json.Decoder(TargetRule)
 _retention: Final = msgspec.json.Decoder(Retention)
 _guards: Final = msgspec.json.Decoder(Guards)
+_hooks: Final = msgspec.json.Decoder(Hooks)
 
 
 class ScheduleRow(Struct, frozen=True, kw_only=True):
@@ -92,6 +94,7 @@ class ScheduleRow(Struct, frozen=True, kw_only=True):
     stall_limit: int | None
     retention: Retention | None = None
     guards: Guards | None = None
+    hooks: Hooks | None = None
 
     @property
     def limits(self) -> Limits:
@@ -114,6 +117,21 @@ def find(tx: Connection, schedule_id: str) -> ScheduleRow | None:
     """Given an id, return the schedule, removed or not; None if there never was one."""
     row = tx.execute(_BY_ID, {"schedule_id": schedule_id}).mappings().first()
     return None if row is None else row_of(row)
+
+
+_HOOKS = sqlalchemy.select(schedules.c.hooks).where(
+    schedules.c.id == sqlalchemy.bindparam("schedule_id"), schedules.c.kind == sqlalchemy.bindparam("kind")
+)
+
+
+def hooks_of(tx: Connection, schedule_id: str | None, kind: Kind) -> Hooks | None:
+    """Given whose a job is and its kind, return the hooks to run round it; what follows from a schedule's own job, like
+    the forget after a backup, has none.
+    """
+    if schedule_id is None:
+        return None
+    text: str | None = tx.execute(_HOOKS, {"schedule_id": schedule_id, "kind": kind.value}).scalar()
+    return None if text is None else _hooks.decode(text)
 
 
 def resolve(tx: Connection, reference: str) -> ScheduleRow:
@@ -157,4 +175,5 @@ def row_of(row: Any) -> ScheduleRow:
         stall_limit=row["stall_limit"],
         retention=None if row["retention"] is None else _retention.decode(row["retention"]),
         guards=None if row["guards"] is None else _guards.decode(row["guards"]),
+        hooks=None if row["hooks"] is None else _hooks.decode(row["hooks"]),
     )

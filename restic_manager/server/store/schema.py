@@ -99,6 +99,11 @@ hosts = Table(
     Column("machine", Text),  # its own name of itself, which restic writes into locks
     Column("pins", Text, nullable=False, server_default="[]"),  # JSON list: what it held at its last hello
     Column("kinds", Text),  # JSON list: the kinds its policy allowed at its last hello; null: it does not say
+    Column("credential_at", Moment),  # since when the live credential is the one it is
+    Column("next_credential_sha256", String(64), index=True),  # of a rotation: lets in, too, and by that becomes live
+    Column("rotation_asked_at", Moment),  # an operator's wish, kept until the new credential was used
+    Column("revoked_at", Moment),  # its agent is refused until it joins again
+    Column("purge_at", Moment),  # of a removed host: its history is to go, too; what is left is its name
 )
 # A name is unique among hosts that are not removed: checked in the writer's transaction (one writer), because a partial
 # unique index is not portable to every engine SQLAlchemy knows.
@@ -127,6 +132,35 @@ invites = Table(
     Column("revoked_at", Moment),
     Column("joined_sha256", String(64), index=True),
     Column("repositories", Text),  # JSON list of ids: those the join brings; null: the host's own, else all
+)
+
+# Credentials that are no longer valid, by their hash, so that whoever still has one is told why. why: replaced,
+# rotated, revoked, removed (`store.credentials`).
+past_credentials = Table(
+    "past_credentials",
+    metadata,
+    Column("credential_sha256", String(64), primary_key=True),
+    Column("host_id", String(64), ForeignKey("hosts.id"), nullable=False, index=True),
+    Column("ended_at", Moment, nullable=False),
+    Column("why", String(16), nullable=False),
+)
+
+# Machines that have announced themselves and wait for a word. What is approved becomes a host and leaves; the rest goes
+# an hour after it was last heard of. fingerprint: of the public key, by which people compare.
+pending_hosts = Table(
+    "pending_hosts",
+    metadata,
+    Column("fingerprint", String(64), primary_key=True),
+    Column("public_key", String(64), nullable=False),
+    Column("credential_sha256", String(64), nullable=False),
+    Column("name", Text, nullable=False),  # what the machine calls itself: not checked, and nobody's until approved
+    Column("os", Text, nullable=False),
+    Column("agent_version", Text, nullable=False),
+    Column("address", Text, nullable=False),
+    Column("network", Text, nullable=False, index=True),  # what shares its limit
+    Column("first_at", Moment, nullable=False),
+    Column("last_at", Moment, nullable=False, index=True),
+    Column("rejected_at", Moment),
 )
 
 # One row a journal (fresh agent data directory): how far its reports are committed, and the hash of the last of them.
