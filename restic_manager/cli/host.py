@@ -80,6 +80,14 @@ def invite(
     left = when(invited.expires_at, operator.now())
     operator.screen.note(f"run this on {invited.name} to let it {doing}; it works once and ends {left}:")
     operator.screen.say(invited.command)
+    if invited.repositories:
+        operator.screen.note(
+            f"its agent will use {listing(list(invited.repositories))}; any other repository has to be"
+        )
+        operator.screen.note("allowed on the host: `restic-manager agent policy allow-repository URL`")
+    else:
+        operator.screen.note("note: there is no repository yet. Add it before the host joins, or allow it on the host")
+        operator.screen.note("afterwards: `restic-manager agent policy allow-repository URL`")
     if invited.note:
         operator.screen.note(f"note: {invited.note}")
 

@@ -160,6 +160,12 @@ def test_an_invite_prints_the_line_to_paste_alone_on_standard_output(command: Co
     assert ended.out == line + "\n"
     assert "rejoin" in ended.err
     assert "odd" in ended.err
+    assert "there is no repository yet" in ended.err
+    server.on("POST", "/v1/hosts/invite", (201, msgspec.structs.replace(view, repositories=("main", "nas"))))
+    told = command("host", "invite", "web1").err
+    assert "its agent will use main, nas; any other repository has to" in told
+    assert "agent policy allow-repository URL" in told
+    server.asked.pop()
     assert server.asked == [
         Asked(
             "POST",

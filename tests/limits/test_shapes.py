@@ -33,21 +33,22 @@ ONLY_BY_THE_FRAME: Final = {
 what a repository says, and of which the server keeps listings.MAX_TEXT.
 """
 
-ONE_OF: Final[dict[type, dict[str, Any]]] = {RepoAccess: {"password": "x"}}
-"""What has to be there though no single field of it has to."""
-INSTEAD: Final = {"password_from": "password"}
-"""Of two fields only one may be there."""
+
+ONE_OF: Final[dict[type, tuple[str, ...]]] = {RepoAccess: ("password", "password_from")}
+"""Of these fields exactly one is there: the first, where nothing is said of the others."""
 
 
 def minimal(type_: mi.Type) -> Any:  # noqa: C901, PLR0911, PLR0912 - one case a kind of JSON value
     """Return a value of this type, as plain data, with nothing in it that need not be."""
     match type_:
         case mi.StructType(cls=cls, fields=fields):
-            tag: dict[Any, Any] = (
-                {cls.__struct_config__.tag_field: cls.__struct_config__.tag} if cls.__struct_config__.tag else {}
-            )
-            tag |= ONE_OF.get(cls, {})
-            return tag | {field.encode_name: minimal(field.type) for field in fields if field.required}
+            tag = {cls.__struct_config__.tag_field: cls.__struct_config__.tag} if cls.__struct_config__.tag else {}
+            chosen = ONE_OF.get(cls, ())[:1]
+            return tag | {
+                field.encode_name: minimal(field.type) or "x" if field.name in chosen else minimal(field.type)
+                for field in fields
+                if field.required or field.name in chosen
+            }
         case mi.UnionType(types=types):
             return None if any(isinstance(one, mi.NoneType) for one in types) else minimal(types[0])
         case mi.StrType(pattern=str() as pattern, max_length=most):
@@ -91,12 +92,13 @@ def _matching(pattern: str, most: int | None) -> str:
 
 def edges(type_: mi.Type, where: str) -> Iterator[Case]:  # noqa: C901, PLR0912 - one case a kind of JSON value
     match type_:
-        case mi.StructType(fields=fields):
-            base = minimal(type_)
+        case mi.StructType(cls=cls, fields=fields):
             for field in fields:
-                others = base if field.name not in INSTEAD else base | {INSTEAD[field.name]: None}
+                base = minimal(type_)
+                if field.name in ONE_OF.get(cls, ()):
+                    base = {name: held for name, held in base.items() if name not in ONE_OF[cls]}
                 for place, at, past in edges(field.type, f"{where}.{field.encode_name}"):
-                    yield place, others | {field.encode_name: at}, others | {field.encode_name: past}
+                    yield place, base | {field.encode_name: at}, base | {field.encode_name: past}
         case mi.UnionType(types=types):
             for one in types:
                 kind = one.cls.__struct_config__.tag if isinstance(one, mi.StructType) else None

@@ -174,6 +174,28 @@ async def test_labels_ring_the_host_whose_schedules_changed(fleet: Api) -> None:
     assert fleet.hub.rung == [view["id"]]
 
 
+async def test_an_invite_says_which_repositories_the_join_will_bring(api: Api) -> None:
+    async def brings(**wish: Any) -> list[str]:
+        return list((await api.well("POST", "hosts/invite", {"name": "web1", **wish}))["repositories"])
+
+    assert await brings() == []
+    for name in ("main", "nas", "cloud"):
+        await api.well("POST", "repos", {"name": name, "url": f"/srv/{name}", "password": "hunter2-password"})
+    assert await brings() == ["cloud", "main", "nas"]
+    assert await brings(repos=["nas"]) == ["nas"]
+    wish = {
+        "name": "n",
+        "cron": "@daily",
+        "repo": "main",
+        "hosts": ["web1"],
+        "spec": {"kind": "backup", "paths": ["/e"]},
+    }
+    await api.well("POST", "schedules", wish)
+    assert await brings() == ["main"]
+    assert await brings(repos=["cloud", "nas"]) == ["cloud", "nas"]
+    assert (await api("POST", "hosts/invite", {"name": "web1", "repos": ["none"]})).status == 404
+
+
 # -- repositories -----------------------------------------------------------------------------------------------------
 
 

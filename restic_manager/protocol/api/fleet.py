@@ -133,13 +133,17 @@ class InviteRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class InviteView(Struct, frozen=True, kw_only=True):
-    """A single-use token (shown once) and the line to paste on the host."""
+    """A single-use token (shown once) and the line to paste on the host.
+
+    repositories: those that the host may use without a further word on it, if it joins now.
+    """
 
     name: str
     token: str
     expires_at: Instant
     command: str
     rejoin: bool
+    repositories: tuple[str, ...] = ()
     note: str | None = None
 
 

@@ -23,7 +23,7 @@ from restic_manager.server.api.operations import Call, Operation
 from restic_manager.server.api.pauses import of_target
 from restic_manager.server.api.scoping import within
 from restic_manager.server.services import Services
-from restic_manager.server.store import credentials, host_changes, hosts, pauses, proofs, purging, repos, schema
+from restic_manager.server.store import credentials, grants, host_changes, hosts, pauses, proofs, purging, repos, schema
 from restic_manager.server.store.host_changes import Invited
 from restic_manager.server.store.hosts import HostRow
 from restic_manager.server.store.references import names_of
@@ -51,12 +51,15 @@ async def invite(services: Services, call: Call[InviteRequest, None]) -> InviteV
     services.hub.sets_changed(invited.changed)
     url, doubt = _url_for_hosts(services)
     note = "; ".join(said for said in (invited.note, doubt) if said) or None
+    digest = host_changes.token_sha256(invited.token)
+    brought = await services.store.read(lambda tx: grants.brought(tx, invited.host.id, digest))
     return InviteView(
         name=invited.host.name,
         token=invited.token,
         expires_at=invited.expires_at,
         command=shlex.join(["restic-manager", "agent", "--server", url, "--token", invited.token, *_allowing(request)]),
         rejoin=invited.rejoin,
+        repositories=tuple(sorted(repo.name for repo in brought)),
         note=note,
     )
 

@@ -31,7 +31,7 @@ def with_places(tx: Connection, joined: Joined, token_sha256: str | None, *, uns
     """Given a join that was let in, by a token or (None) by a key that was approved, return it with the places of the
     repositories that the host may use.
     """
-    chosen = _chosen(tx, joined.host_id, token_sha256)
+    chosen = brought(tx, joined.host_id, token_sha256)
     places: dict[str, None] = {}
     for repo in chosen:
         try:
@@ -46,7 +46,8 @@ def with_places(tx: Connection, joined: Joined, token_sha256: str | None, *, uns
     return msgspec.structs.replace(joined, repositories=tuple(places)[:MOST])
 
 
-def _chosen(tx: Connection, host_id: str, token_sha256: str | None) -> list[RepoRow]:
+def brought(tx: Connection, host_id: str, token_sha256: str | None) -> list[RepoRow]:
+    """Given a host and by which token it joins (None: by its key), return the repositories that this brings it now."""
     text: str | None = tx.execute(select(invites.c.repositories).where(invites.c.token_sha256 == token_sha256)).scalar()
     there = {repo.id: repo for repo in repos.all_repos(tx)}
     if text is not None:
