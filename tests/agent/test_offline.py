@@ -19,6 +19,7 @@ from restic_manager.protocol.messages import (
     CAP_KINDS,
     CAP_PROBE,
     CAP_REFERENCES,
+    CAP_ROTATE,
     CAP_STANDING_ORDERS,
     JobFinished,
     JobStarted,
@@ -48,7 +49,14 @@ class TestStandingOrders:
             here.offline = offline()
             await here.start()
             desk = await here.connected()
-            assert desk.hello.capabilities == (CAP_KINDS, CAP_HOOKS, CAP_REFERENCES, CAP_PROBE, CAP_STANDING_ORDERS)
+            assert desk.hello.capabilities == (
+                CAP_KINDS,
+                CAP_HOOKS,
+                CAP_ROTATE,
+                CAP_REFERENCES,
+                CAP_PROBE,
+                CAP_STANDING_ORDERS,
+            )
             await desk.apply(entry(cron="0 * * * *", with_order=True))
             here.cut(for_good=True)
             await trio.sleep(3600 * 2 + 300)
@@ -157,7 +165,7 @@ class TestStandingOrders:
             here.offline = None
             await here.start()
             desk = await here.connected()
-            assert desk.hello.capabilities == (CAP_KINDS, CAP_HOOKS, CAP_REFERENCES, CAP_PROBE)
+            assert desk.hello.capabilities == (CAP_KINDS, CAP_HOOKS, CAP_ROTATE, CAP_REFERENCES, CAP_PROBE)
             assert desk.hello.applied_version == 0  # the set it has is not of the kind it wants now
             here.cut(for_good=True)
             assert here.journal is not None

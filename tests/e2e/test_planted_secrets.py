@@ -108,11 +108,14 @@ class Hunt:
                     if not folder.name.isdigit() or int(folder.name) == os.getpid():
                         continue
                     try:
+                        environ = (folder / "environ").read_bytes()
+                        # After its environment: what has become restic meanwhile is told by this.
                         cmdline = (folder / "cmdline").read_bytes()
                         self.processes.add(cmdline)
-                        # restic gets its secrets by its environment: there is no other way that tells fewer.
-                        if not any(restic.encode() in cmdline for restic in restics):
-                            self.processes.add((folder / "environ").read_bytes())
+                        # restic gets its secrets by its environment: there is no other way that tells fewer. (One that
+                        # is gone has no words left to tell it by.)
+                        if cmdline and not any(restic.encode() in cmdline for restic in restics):
+                            self.processes.add(environ)
                     except OSError:
                         continue  # it is gone
 
