@@ -181,6 +181,7 @@ async def _run_as(
             journal=journal,
             clock=clock,
             joined_with=identity.repositories,
+            redactor=redactor,
         )
         await live(
             identity,

@@ -32,6 +32,7 @@ from restic_manager.restic.command import Command, clean_environment
 from restic_manager.restic.output import Redact
 from restic_manager.restic.process import Patience, describe, run_process
 from restic_manager.restic.redact import redactor
+from restic_manager.runtime.redact import Redactor
 
 logger = logging.getLogger(__name__)
 
@@ -65,10 +66,13 @@ class _Hook:
 class HookRunner:
     """Runs the hooks of this host's folder."""
 
-    def __init__(self, folder: Path, data_dir: Path) -> None:
-        """data_dir: told to each hook, so that it can find what it keeps there."""
+    def __init__(self, folder: Path, data_dir: Path, *, redactor: Redactor | None = None) -> None:
+        """data_dir: told to each hook, so that it can find what it keeps there. redactor: knows the secrets that were
+        looked up on this host, which no order tells of.
+        """
         self._folder = folder
         self._data_dir = data_dir
+        self._redactor = redactor or Redactor()
 
     async def around(
         self,
@@ -155,11 +159,15 @@ class HookRunner:
         for name in hooks.of(phase):
             hook = _Hook(name, phase, hooks.time_limit)
             facts = self._environment(order, phase, outcome)
-            now = await self._run(hook, facts, redactor(order.repo), on_lines, trio.Event() if stop is None else stop)
+            now = await self._run(hook, facts, self._redact(order), on_lines, stop or trio.Event())
             trouble = trouble or now
             if now is not None and (phase is Phase.BEFORE or now.stopped):
                 break
         return trouble
+
+    def _redact(self, order: CommandRun) -> Redact:
+        orders = redactor(*(repo for repo in (order.repo, order.source) if repo is not None))
+        return lambda text: self._redactor.text(orders(text))
 
     async def _run(
         self,

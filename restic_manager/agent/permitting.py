@@ -34,6 +34,7 @@ from restic_manager.domain.results import Row
 from restic_manager.domain.specs import BackupSpec, RestoreSpec, VerifySpec
 from restic_manager.protocol.messages import CommandRun
 from restic_manager.runtime.clock import Clock
+from restic_manager.runtime.redact import Redactor
 
 logger = logging.getLogger(__name__)
 
@@ -88,15 +89,16 @@ class Gate:
         journal: Journal,
         clock: Clock,
         joined_with: Sequence[str],
+        redactor: Redactor | None = None,
     ) -> None:
-        """joined_with: the places of the repositories that the join brought."""
+        """joined_with: the places of the repositories that the join brought. redactor: knows this process's secrets."""
         self._inner = inner
         self._book = book
         self._places = places
         self._journal = journal
         self._clock = clock
         self._joined_with = frozenset(joined_with)
-        self._hooks = HookRunner(places.hooks, places.data_dir)
+        self._hooks = HookRunner(places.hooks, places.data_dir, redactor=redactor)
 
     async def facts(self) -> ResticFacts:
         """Return what to say of restic in a hello, and of what the policy lets it do."""

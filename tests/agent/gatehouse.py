@@ -18,6 +18,7 @@ from restic_manager.agent.policy_file import book_of
 from restic_manager.domain.model import Outcome, RepoAccess, Spec, Status
 from restic_manager.protocol.messages import CommandRun
 from restic_manager.runtime.clock import SystemClock
+from restic_manager.runtime.redact import Redactor
 
 REPO = RepoAccess(repo_id="r1", url="/srv/repo", password="right-horse")
 
@@ -126,5 +127,6 @@ async def gatehouse(tmp_path: Path, *, joined_with: Sequence[str] = ("/srv/repo"
             journal=journal,
             clock=SystemClock(),
             joined_with=joined_with,
+            redactor=Redactor(["looked-up-here"]),
         )
         yield Gatehouse(folder, gate, inner)

@@ -153,7 +153,7 @@ async def test_a_hook_is_told_the_jobs_facts_and_no_secret(tmp_path: Path, monke
     )
     async with gatehouse(tmp_path, joined_with=["rest:http://h/x"]) as house:
         house.policy("hooks = ['*']\n")
-        house.program("hooks/tell", '/usr/bin/env -0 > "$RESTIC_MANAGER_DATA_DIR/env"; echo s3cret')
+        house.program("hooks/tell", '/usr/bin/env -0 > "$RESTIC_MANAGER_DATA_DIR/env"; echo s3cret looked-up-here')
         await house.run(SPEC, hooks=Hooks(finally_=("tell",)), repo=repo, schedule_id="s1\n$(reboot)")
         told = dict(line.split("=", 1) for line in (house.data / "env").read_text().split("\0") if line)
         ours = {name.removeprefix("RESTIC_MANAGER_"): told[name] for name in told if name.startswith("RESTIC_MANAGER")}
@@ -174,7 +174,7 @@ async def test_a_hook_is_told_the_jobs_facts_and_no_secret(tmp_path: Path, monke
             *("PATH", "HOME", "LANG", "TZ", "TMPDIR", "PWD", "SHLVL", "_", "OLDPWD")
         }
         assert "planted" not in json.dumps(told)
-        assert house.lines == ["hook tell (finally): ***"]
+        assert house.lines == ["hook tell (finally): *** ***"]
 
 
 async def test_all_that_a_hook_has_started_ends_with_it(tmp_path: Path) -> None:
