@@ -159,7 +159,7 @@ class HookRunner:
         for name in hooks.of(phase):
             hook = _Hook(name, phase, hooks.time_limit)
             facts = self._environment(order, phase, outcome)
-            now = await self._run(hook, facts, self._redact(order), on_lines, stop or trio.Event())
+            now = await self._run(hook, facts, self._redact(order), on_lines, trio.Event() if stop is None else stop)
             trouble = trouble or now
             if now is not None and (phase is Phase.BEFORE or now.stopped):
                 break
