@@ -85,7 +85,7 @@ step "floors and contracts"
 lint-imports --no-cache
 
 step "tests"
-# All of them take long, most of it waiting: two files at a time. What somebody has chosen runs as they say.
-if [ $# = 0 ]; then set -- -n 2 --dist loadfile; fi
+# All of them take long, most of it waiting: three files at a time. What somebody has chosen runs as they say.
+if [ $# = 0 ]; then set -- -n 3 --dist loadfile; fi
 if [ "${CI:-}" = true ]; then set -- --durations=15 "$@"; fi
 exec pytest "$@"

@@ -24,7 +24,7 @@ LARGEST: Final = 2**53
 _SAMPLES: Final = {name: json.loads(encode(message)) for name, message in SAMPLES.items()}
 _OF_AGENTS: Final = (
     "heartbeat", "error", "goodbye", "schedule.ack", "schedule.fire", "slot.decided", "job.started", "job.log",
-    "job.finished", "job.progress", "job.rows", "hello",
+    "job.finished", "job.progress", "job.rows", "hello", "credential.new", "credential.used",
 )  # fmt: skip
 _VALUES: Final[tuple[Any, ...]] = (
     None, True, False, 0, -1, 1, 2, LARGEST, LARGEST + 1, 2**63 - 1, 2**63, 2**64, 10**30, 0.5, -0.0, 1e308, 5e-324,

@@ -6,6 +6,7 @@ What the document must say and what the random tests build come from the same pl
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ import msgspec
 from hypothesis import strategies as st
 from msgspec import inspect as mi
 
+from restic_manager.domain.model import RepoAccess
 from restic_manager.protocol import codec
 from restic_manager.protocol.codec import Decoder, WireError, encode_entry
 from restic_manager.protocol.messages import (
@@ -215,4 +217,19 @@ def _struct(cls: type[msgspec.Struct]) -> st.SearchStrategy[Any]:
     fields = fields_of(cls)
     needed = {field.name: _values(field.type) for field in fields if field.required}
     rest = {field.name: _values(field.type) for field in fields if not field.required}
-    return st.fixed_dictionaries(needed, optional=rest).map(lambda given: cls(**given))
+    fitted = _FITTED.get(cls, dict)
+    return st.fixed_dictionaries(needed, optional=rest).map(lambda given: cls(**fitted(given)))
+
+
+def _access(given: dict[str, Any]) -> dict[str, Any]:
+    """Given any fields of an access, return those that go together."""
+    one = "password" if given.get("password") is not None or given.get("password_from") is None else "password_from"
+    other = {"password": "password_from", "password_from": "password"}[one]
+    env, env_from = given.get("env", {}), given.get("env_from", {})
+    fitting = {**given, one: given.get(one) or "x", "env": env}
+    fitting["env_from"] = {name: value for name, value in env_from.items() if name not in env}
+    return {name: value for name, value in fitting.items() if name != other}
+
+
+_FITTED: Final[dict[type[msgspec.Struct], Callable[[dict[str, Any]], dict[str, Any]]]] = {RepoAccess: _access}
+"""Of structs whose fields depend on each other."""

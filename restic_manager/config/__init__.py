@@ -9,7 +9,6 @@ The file has the tables `[server]`, `[agent]` and, for operators' commands, `[cl
 from __future__ import annotations
 
 import difflib
-import os
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,20 +16,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from restic_manager.config import values
+from restic_manager.config.values import seconds_between
 from restic_manager.domain.errors import InputError
-from restic_manager.domain.instants import parse_duration
-from restic_manager.domain.policy import check_kind_words
-from restic_manager.domain.zones import check_timezone
 from restic_manager.protocol.address import check_pinned_url, parse_server_url
-from restic_manager.protocol.jointoken import JoinToken, is_pin, parse_token
+from restic_manager.protocol.jointoken import JoinToken, parse_token
 from restic_manager.runtime.datadir import ENVIRONMENT as DATA_DIR_ENVIRONMENT
 from restic_manager.runtime.datadir import default_data_dir
 from restic_manager.runtime.exposure import NO_TLS, TlsChoice, check_mode, choose_tls
 from restic_manager.runtime.keyplace import OWN_KEY, KeyChoice, choose_key
 from restic_manager.runtime.localzone import local_timezone
-from restic_manager.runtime.logs import check_level
 
-DEFAULT_LISTEN: Final = "127.0.0.1:8787"
 CONFIG_ENVIRONMENT: Final = "RESTIC_MANAGER_CONFIG"
 TOKEN_ENVIRONMENT: Final = "RESTIC_MANAGER_TOKEN"  # noqa: S105 - the variable's name
 _LONGEST_TOKEN: Final = 4_096
@@ -164,36 +160,36 @@ def load_server(
 ) -> ServerConfig:
     """Given the environment and the server's flags as they were typed, return its config; raise InputError."""
     place = _Place.of(config, environ, "server")
-    host, port = place.read("listen", listen, "RESTIC_MANAGER_LISTEN", _listen, DEFAULT_LISTEN)
-    proxied = place.read("behind_proxy", behind_proxy, "RESTIC_MANAGER_BEHIND_PROXY", _yes_or_no, "no")
+    host, port = place.read("listen", listen, "RESTIC_MANAGER_LISTEN", values.address, values.DEFAULT_LISTEN)
+    proxied = place.read("behind_proxy", behind_proxy, "RESTIC_MANAGER_BEHIND_PROXY", values.yes_or_no, "no")
     tls_of = partial(
         choose_tls,
         tls=place.read_optional("tls", tls, "RESTIC_MANAGER_TLS", check_mode),
-        certificate=place.read_optional("tls_cert", tls_cert, "RESTIC_MANAGER_TLS_CERT", _not_empty),
-        key=place.read_optional("tls_key", tls_key, "RESTIC_MANAGER_TLS_KEY", _not_empty),
+        certificate=place.read_optional("tls_cert", tls_cert, "RESTIC_MANAGER_TLS_CERT", values.not_empty),
+        key=place.read_optional("tls_key", tls_key, "RESTIC_MANAGER_TLS_KEY", values.not_empty),
         behind_proxy=proxied,
     )
     choice = tls_of(host)
-    api = place.read_optional("api_listen", api_listen, "RESTIC_MANAGER_API_LISTEN", _listen)
-    public = place.read_optional("public_url", public_url, "RESTIC_MANAGER_PUBLIC_URL", _server_url)
+    api = place.read_optional("api_listen", api_listen, "RESTIC_MANAGER_API_LISTEN", values.address)
+    public = place.read_optional("public_url", public_url, "RESTIC_MANAGER_PUBLIC_URL", values.server_url)
     if public is not None and choice.mode != "off" and not proxied and not parse_server_url(public).tls:
         raise InputError(f"public_url: {public!r} has to begin with wss://: this server speaks TLS (or say --tls off)")
     return ServerConfig(
         data_dir=place.data_dir(data_dir),
         listen_host=host,
         listen_port=port,
-        timezone=place.read("timezone", timezone, "RESTIC_MANAGER_TIMEZONE", _timezone, local_timezone()),
+        timezone=place.read("timezone", timezone, "RESTIC_MANAGER_TIMEZONE", values.timezone, local_timezone()),
         public_url=public,
         tls=choice,
         behind_proxy=proxied,
         api_listen=api,
         api_tls=NO_TLS if api is None else tls_of(api[0]),
-        socket_group=place.read_optional("socket_group", socket_group, None, _not_empty),
-        heartbeat_interval=place.read("heartbeat", None, None, _seconds(1, _HOUR), "15s"),
-        reconnect_spread=place.read("reconnect_spread", None, None, _seconds(0, _HOUR), "5s"),
-        lost_after=place.read("lost_after", None, None, _seconds(60, 366 * 86_400), "7d"),
-        request_expires=place.read("request_expires", None, None, _seconds(60, 366 * 86_400), "1d"),
-        log_level=place.read("log_level", log_level, "RESTIC_MANAGER_LOG_LEVEL", _level, "info"),
+        socket_group=place.read_optional("socket_group", socket_group, None, values.not_empty),
+        heartbeat_interval=place.read("heartbeat", None, None, seconds_between(1, _HOUR), "15s"),
+        reconnect_spread=place.read("reconnect_spread", None, None, seconds_between(0, _HOUR), "5s"),
+        lost_after=place.read("lost_after", None, None, seconds_between(60, 366 * 86_400), "7d"),
+        request_expires=place.read("request_expires", None, None, seconds_between(60, 366 * 86_400), "1d"),
+        log_level=place.read("log_level", log_level, "RESTIC_MANAGER_LOG_LEVEL", values.level, "info"),
         key=_key(place),
     )
 
@@ -219,11 +215,11 @@ def load_agent(
 ) -> AgentConfig:
     """Given the environment and the agent's flags as they were typed, return its config; raise InputError."""
     place = _Place.of(config, environ, "agent")
-    url = place.read_optional("server", server, "RESTIC_MANAGER_AGENT_SERVER", _server_url)
+    url = place.read_optional("server", server, "RESTIC_MANAGER_AGENT_SERVER", values.server_url)
     if url is None:
         raise InputError("which server? Say --server ws://HOST:PORT (or `server` in the config file's table [agent])")
     joining = _the_token(place, token, token_file)
-    known_by = place.read_optional("pin", pin, "RESTIC_MANAGER_PIN", _pin)
+    known_by = place.read_optional("pin", pin, "RESTIC_MANAGER_PIN", values.pin)
     if joining is not None and pin is not None:
         raise InputError("--pin and --token: say only one of them; the token tells the pin")
     if known_by is not None or (joining is not None and joining.pins):
@@ -233,16 +229,16 @@ def load_agent(
         data_dir=place.data_dir(data_dir),
         token=joining,
         pin=known_by,
-        restic_path=place.read_optional("restic", restic, "RESTIC_MANAGER_RESTIC", _not_empty),
-        policy=place.read_optional("policy", policy, "RESTIC_MANAGER_POLICY", _file),
-        allow=() if allow is None else _kind_words(allow),
-        reconnect_max=place.read("reconnect_max", reconnect_max, None, _seconds(1, 24 * _HOUR), "60s"),
-        catch_up_delay=place.read("catch_up_delay", catch_up_delay, None, _seconds(0, 24 * _HOUR), "30s"),
-        offline=place.read("offline", offline, None, _yes_or_no, "yes"),
-        offline_grace=place.read("offline_grace", offline_grace, None, _seconds(1, 7 * 24 * _HOUR), "60s"),
-        offline_lease=place.read("offline_lease", offline_lease, None, _seconds(60, 3_660 * 24 * _HOUR), "30d"),
-        cancel_grace=place.read("cancel_grace", None, None, _seconds(1, _HOUR), "30s"),
-        log_level=place.read("log_level", log_level, "RESTIC_MANAGER_LOG_LEVEL", _level, "info"),
+        restic_path=place.read_optional("restic", restic, "RESTIC_MANAGER_RESTIC", values.not_empty),
+        policy=place.read_optional("policy", policy, "RESTIC_MANAGER_POLICY", values.file_path),
+        allow=() if allow is None else values.kind_words(allow),
+        reconnect_max=place.read("reconnect_max", reconnect_max, None, seconds_between(1, 24 * _HOUR), "60s"),
+        catch_up_delay=place.read("catch_up_delay", catch_up_delay, None, seconds_between(0, 24 * _HOUR), "30s"),
+        offline=place.read("offline", offline, None, values.yes_or_no, "yes"),
+        offline_grace=place.read("offline_grace", offline_grace, None, seconds_between(1, 7 * 24 * _HOUR), "60s"),
+        offline_lease=place.read("offline_lease", offline_lease, None, seconds_between(60, 3_660 * 24 * _HOUR), "30d"),
+        cancel_grace=place.read("cancel_grace", None, None, seconds_between(1, _HOUR), "30s"),
+        log_level=place.read("log_level", log_level, "RESTIC_MANAGER_LOG_LEVEL", values.level, "info"),
         key=_key(place),
     )
 
@@ -251,8 +247,8 @@ def _key(place: _Place) -> KeyChoice:
     """Where the key is that secrets are sealed with; for a mode of its own, never from a flag."""
     return choose_key(
         place.environ,
-        file=place.read_optional("key_file", None, None, _not_empty),
-        command=place.read_optional("key_command", None, None, _not_empty),
+        file=place.read_optional("key_file", None, None, values.not_empty),
+        command=place.read_optional("key_command", None, None, values.not_empty),
     )
 
 
@@ -304,7 +300,7 @@ class _Place:
         return parse(default) if value is None else value
 
     def data_dir(self, flag: str | None) -> Path:
-        found = self.read_optional("data_dir", flag, DATA_DIR_ENVIRONMENT, _not_empty)
+        found = self.read_optional("data_dir", flag, DATA_DIR_ENVIRONMENT, values.not_empty)
         return default_data_dir(found, {})
 
 
@@ -363,71 +359,3 @@ def _token(text: str, where: str) -> JoinToken:
         return parse_token(text)
     except InputError as error:
         raise InputError(f"{where}: {error.message}") from None
-
-
-def _listen(text: str) -> tuple[str, int]:
-    host, separator, port_text = text.rpartition(":")
-    host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    if not separator or not host or (":" in host) != text.startswith("["):
-        raise InputError(f"{text!r} is no address: write HOST:PORT, like {DEFAULT_LISTEN} or [::1]:8787")
-    if not port_text.isascii() or not port_text.isdigit() or int(port_text) > 65_535:
-        raise InputError(f"{text!r} has no port between 0 and 65535")
-    return host, int(port_text)
-
-
-def _server_url(text: str) -> str:
-    parse_server_url(text)
-    return text
-
-
-def _timezone(text: str) -> str:
-    check_timezone(text)
-    return text
-
-
-def _level(text: str) -> str:
-    check_level(text)
-    return text
-
-
-def _pin(text: str) -> str:
-    pin = text.strip().lower()
-    if not is_pin(pin):
-        raise InputError(
-            f"{text[:80]!r} is no pin, which has 52 letters and digits: `restic-manager server cert show` shows it"
-        )
-    return pin
-
-
-def _yes_or_no(text: str) -> bool:
-    if text not in {"yes", "no"}:
-        raise InputError(f"{text!r} is neither yes nor no")
-    return text == "yes"
-
-
-def _file(text: str) -> Path:
-    _not_empty(text)
-    return Path(os.path.abspath(Path(text).expanduser()))  # noqa: PTH100 - resolve() would follow a swapped link
-
-
-def _kind_words(text: str) -> tuple[str, ...]:
-    """Given what `--allow` says, return its kind words."""
-    words = tuple(dict.fromkeys(word.strip() for word in text.split(",")))
-    check_kind_words(words, "--allow")
-    return words
-
-
-def _not_empty(text: str) -> str:
-    if not text.strip() or "\0" in text:
-        raise InputError("is empty")
-    return text
-
-
-def _seconds(least: float, most: float) -> Callable[[str], float]:
-    def parse(text: str) -> float:
-        seconds = parse_duration(text).total_seconds()
-        if not least <= seconds <= most:
-            raise InputError(f"{text!r} has to be between {least:g} and {most:g} seconds")
-        return seconds
-
-    return parse
