@@ -1,4 +1,4 @@
-"""What an agent says about its host: system, name, boot. Reads the host, decides nothing, never fails."""
+"""What an agent says about its host and itself: system, name, boot, what it can do. Decides nothing, never fails."""
 
 from __future__ import annotations
 
@@ -6,6 +6,22 @@ import functools
 import os
 import platform
 from pathlib import Path
+
+from restic_manager.protocol.messages import (
+    CAP_HOOKS,
+    CAP_KINDS,
+    CAP_PINS,
+    CAP_PROBE,
+    CAP_REFERENCES,
+    CAP_ROTATE,
+    CAP_STANDING_ORDERS,
+)
+
+
+def capabilities(*, standing_orders: bool, pinned: bool) -> tuple[str, ...]:
+    """Given whether it keeps standing orders and knows its server by a pin, return what the agent can do."""
+    always = (CAP_KINDS, CAP_HOOKS, CAP_ROTATE, CAP_REFERENCES, CAP_PROBE)
+    return (*always, *((CAP_STANDING_ORDERS,) if standing_orders else ()), *((CAP_PINS,) if pinned else ()))
 
 
 @functools.cache

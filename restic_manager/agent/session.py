@@ -33,15 +33,8 @@ from restic_manager.link import Link, LinkClosed
 from restic_manager.protocol.codec import WireError
 from restic_manager.protocol.fitting import claims_that_fit
 from restic_manager.protocol.messages import (
-    CAP_HOOKS,
-    CAP_KINDS,
-    CAP_PINS,
-    CAP_PROBE,
     CAP_RECOVER,
-    CAP_REFERENCES,
-    CAP_ROTATE,
     CAP_ROWS,
-    CAP_STANDING_ORDERS,
     PROTOCOL_VERSION,
     Ack,
     CommandCancel,
@@ -199,20 +192,11 @@ class Session:
         remembered = await self._journal.read(records.remembered)
         restic = await self._restic()
         pins = self._book.pins
-        orders = (CAP_STANDING_ORDERS,) if self._standing_orders else ()
         same_kind = remembered.with_orders is self._standing_orders
         await link.send(
             Hello(
                 protocol=PROTOCOL_VERSION,
-                capabilities=(
-                    CAP_KINDS,
-                    CAP_HOOKS,
-                    CAP_ROTATE,
-                    CAP_REFERENCES,
-                    CAP_PROBE,
-                    *orders,
-                    *((CAP_PINS,) if pins else ()),
-                ),
+                capabilities=facts.capabilities(standing_orders=self._standing_orders, pinned=bool(pins)),
                 pins=pins,
                 kinds=restic.kinds,
                 agent_version=__version__,
