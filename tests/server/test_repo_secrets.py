@@ -11,13 +11,14 @@ import pytest
 import trio
 
 from restic_manager.domain.errors import ConflictError, InputError
-from restic_manager.domain.model import Offline, RepoAccess, Status
+from restic_manager.domain.model import Kind, Offline, RepoAccess, Status
+from restic_manager.domain.retention import Retention
 from restic_manager.domain.specs import PruneSpec, SnapshotsSpec
 from restic_manager.protocol.api import JobRequest, MaintenanceRequest, SecretsRequest
 from restic_manager.protocol.codec import decode_entry
 from restic_manager.protocol.messages import CAP_KINDS, CAP_REFERENCES, CAP_STANDING_ORDERS, CommandRun, ScheduleSet
 from restic_manager.server.per_job import MOST, PerJob
-from restic_manager.server.store import repo_changes, repo_secrets, repos, secret_changes
+from restic_manager.server.store import repo_changes, repo_secrets, repos, retention_advice, secret_changes
 from restic_manager.server.store.repo_secrets import Login, Opening
 from tests.server.rows import START
 from tests.server.world import World, open_world
@@ -279,6 +280,36 @@ class TestMaintainer:
                 assert state.error is not None
                 assert state.error.code == "login_forgotten"
                 assert "--maintainer-env-file" in state.error.message
+                assert await agent.hears_nothing(CommandRun)
+
+    async def test_what_runs_by_cron_cannot_have_a_login_brought(self, tmp_path: Path, autojump_clock: Any) -> None:
+        async with open_world(tmp_path) as world:
+            await world.join("nas1")
+            repo_id = await add(world)
+            with pytest.raises(InputError, match=r"prune of main is to run by cron.*--prune none") as caught:
+                await maintain(world, repo_id, maintainer="nas1", maintainer_per_job=True, prune="@weekly")
+            assert "--maintainer-env-from" in caught.value.message
+            await maintain(world, repo_id, maintainer="nas1", prune="@weekly", stats="@weekly")
+            with pytest.raises(InputError, match="prune of main"):
+                await maintain(world, repo_id, maintainer_per_job=True)
+            await maintain(world, repo_id, maintainer_per_job=True, prune=None)
+            kept = await world.read(lambda tx: repo_changes.schedules_of(tx, repos.get(tx, repo_id)))
+            assert set(kept) == {Kind.STATS}
+
+    async def test_nothing_is_forgotten_by_itself_where_nobody_brings_the_login(
+        self, tmp_path: Path, autojump_clock: Any
+    ) -> None:
+        async with open_world(tmp_path) as world:
+            host_id, repo_id = await world.join("nas1"), await add(world, append_only=True)
+            await maintain(world, repo_id, maintainer="nas1", maintainer_per_job=True)
+            await world.schedule("nightly", "nas1", repo="main", retention=Retention(last=2))
+            said = await world.read(lambda tx: retention_advice.repo_warnings(tx, repos.get(tx, repo_id)))
+            assert "nothing is forgotten there by itself" in said[0]
+            async with world.agent(host_id, capabilities=ALL) as agent:
+                (job,) = await world.dispatcher.run_schedule("nightly", "nas1")
+                await agent.finish(await agent.hear(CommandRun), outcome=world_done())
+                await world.settled()
+                assert (await world.job(job.id)).status is Status.SUCCEEDED
                 assert await agent.hears_nothing(CommandRun)
 
     async def test_a_server_started_again_ends_the_jobs_whose_login_it_forgot(

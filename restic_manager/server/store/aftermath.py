@@ -104,6 +104,8 @@ def _forget(tx: Connection, backup: JobRow, *, now: datetime, ripple: Ripple) ->
         return
     repo = repos.get(tx, backup.repo_id)
     host_id = repo.maintainer_id if repo.append_only else backup.host_id
+    if host_id == repo.maintainer_id and repos.needs_login(repo, Kind.FORGET):
+        return  # no login comes with a job of the server's own: an operator asks, and brings it
     if host_id is None or repo.removed_at is not None or not hosts.has_capability(tx, host_id, CAP_KINDS):
         return
     if tx.execute(_QUEUED_FORGET, {"repo_id": repo.id, "host_id": host_id}).first() is not None:

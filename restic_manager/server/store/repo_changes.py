@@ -89,6 +89,13 @@ def maintain(
     plan = _Plan(tx, after, now=now, default_zone=default_zone)
     for kind in MAINTENANCE:
         plan.carry_out(kind, request, moved=maintainer != repo.maintainer_id)
+    planned = [str(kind) for kind in schedules_of(tx, after) if repos.needs_login(after, kind)]
+    if planned:
+        raise InputError(
+            f"{', '.join(planned)} of {repo.name} is to run by cron, and its maintainer's login comes with what an "
+            f"operator asks for alone (--maintainer-per-job): say {' '.join(f'--{kind} none' for kind in planned)}, or "
+            "keep the login here (--maintainer-env-file) or there (--maintainer-env-from), --no-maintainer-per-job"
+        )
     if after != repo or plan.said:
         who = "nobody" if maintainer is None else hosts.get(tx, maintainer).name
         said = "".join(f", {each}" for each in plan.said)

@@ -148,6 +148,11 @@ def is_maintaining(repo: RepoRow, host_id: str, kind: Kind) -> bool:
     return kind.exclusive and kind is not Kind.PROBE and host_id == repo.maintainer_id
 
 
+def needs_login(repo: RepoRow, kind: Kind) -> bool:
+    """Given a kind of job that the maintainer does, return whether it needs a login that an operator has to bring."""
+    return repo.maintainer_per_job and is_maintaining(repo, repo.maintainer_id or "", kind)
+
+
 def get(tx: Connection, repo_id: str) -> RepoRow:
     """Given an id, return the repository, removed or not; raise NotFoundError if there never was one."""
     row = tx.execute(_BY_ID, {"repo_id": repo_id}).mappings().first()

@@ -68,6 +68,13 @@ def usual_gap(schedule: ScheduleRow) -> timedelta | None:
 
 
 def _nobody_forgets(repo: RepoRow) -> tuple[str, ...]:
+    if repo.append_only and repo.maintainer_per_job:
+        said = (
+            f"the login with which one may delete in repository {repo.name} comes with each job and is kept nowhere, so"
+        )
+        return (
+            f"{said} nothing is forgotten there by itself: `restic-manager job run forget --maintainer-env-file F`",
+        )
     if not repo.append_only or repo.maintainer_id is not None:
         return ()
     said = f"repository {repo.name} is append-only and has no maintainer, so nothing is ever forgotten there: name one "
